@@ -1,0 +1,1 @@
+"""Serverless IoT telemetry: what a device said, calibrated, validated, counted exactly and shown live."""

@@ -1,0 +1,1 @@
+"""Azure SignalR Service in serverless mode: negotiate, three transports, two protocols, REST."""
