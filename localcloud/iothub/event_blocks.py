@@ -1,0 +1,138 @@
+"""What the event log holds, as values and as bytes. Pure.
+
+Rules of the format (a published one never changes; a new one gets a new first byte in the row's data):
+1. A block is a run of events of one partition that became durable together, so they share one enqueued time.
+2. A block holds columns, not rows: the distinct envelopes (by identity), each event's index into them, the bodies.
+3. An event's offset counts the bytes before it in its partition; it grows with every event and is no sequence number.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
+
+import msgspec
+import zstandard
+
+EVENT_OVERHEAD_BYTES = 64  # what an event counts beyond its body, so that empty bodies move the offset too
+MAX_BLOCK_EVENTS = 4096
+MAX_BLOCK_BYTES = 1 << 20
+_COMPRESSION_LEVEL = 1
+_FORMAT = b"\x01"
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What many messages of one device share; kept and stored once per identity, so pass the same object again."""
+
+    system_properties: dict[str, str]
+    properties: dict[str, str]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A message as the hub accepted it, before it has a place in the log."""
+
+    envelope: Envelope
+    body: bytes
+
+
+class StoredEvent(msgspec.Struct, frozen=True, gc=False):
+    """A durable message: its place in its partition, and the Unix time in ms at which it got there."""
+
+    sequence_number: int
+    offset: int
+    enqueued_time: int
+    envelope: Envelope
+    body: bytes
+
+
+class CorruptBlockError(Exception):
+    """A stored block cannot be read: the disk's or another program's fault, for the operator to act on."""
+
+
+def partition_of(device_id: str, partitions: int) -> int:
+    """Tell a device's partition: the same for the same number of partitions, whatever the process or version."""
+    return zlib.crc32(device_id.encode()) % partitions
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """A run of events at consecutive sequence numbers from `first`, as columns of equal length."""
+
+    first: int
+    offset: int
+    enqueued_time: int
+    envelopes: Sequence[Envelope]
+    bodies: Sequence[bytes]
+
+    @property
+    def end(self) -> int:
+        """Return the sequence number after the last event."""
+        return self.first + len(self.bodies)
+
+    @property
+    def size(self) -> int:
+        """Return by how much the block moves its partition's offset, in bytes."""
+        return sum(map(len, self.bodies)) + EVENT_OVERHEAD_BYTES * len(self.bodies)
+
+    def stored(self, start: int, limit: int) -> Iterable[StoredEvent]:
+        """Return at most `limit` events from sequence number `start` on; nothing before the block's first."""
+        skip = max(start - self.first, 0)
+        sizes = (len(body) + EVENT_OVERHEAD_BYTES for body in self.bodies[: skip + limit])
+        offsets = list(accumulate(sizes, initial=self.offset))
+        return map(
+            StoredEvent,
+            range(self.first + skip, min(self.first + skip + limit, self.end)),
+            offsets[skip:],
+            repeat(self.enqueued_time),
+            self.envelopes[skip:],
+            self.bodies[skip:],
+        )
+
+
+def split(events: Sequence[Event], first: int, offset: int, enqueued_time: int) -> Iterator[Block]:
+    """Lay events out as blocks within MAX_BLOCK_EVENTS and MAX_BLOCK_BYTES (a larger event gets a block of its own)."""
+    start = size = 0
+    for index, event in enumerate(events):
+        if index > start and (index - start == MAX_BLOCK_EVENTS or size + len(event.body) > MAX_BLOCK_BYTES):
+            block = _block(events[start:index], first, offset, enqueued_time)
+            yield block
+            first, offset, start, size = block.end, offset + block.size, index, 0
+        size += len(event.body)
+    if events:
+        yield _block(events[start:], first, offset, enqueued_time)
+
+
+def _block(events: Sequence[Event], first: int, offset: int, enqueued_time: int) -> Block:
+    return Block(first, offset, enqueued_time, [e.envelope for e in events], [e.body for e in events])
+
+
+class _Columns(msgspec.Struct, array_like=True, gc=False):
+    distinct: list[Envelope]
+    indexes: list[int]
+    bodies: list[bytes]
+
+
+class BlockCodec:
+    """Blocks to bytes and back. Holds compression contexts, so one codec serves one thread."""
+
+    def __init__(self) -> None:
+        self._compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL, write_checksum=True)
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(_Columns)
+
+    def encode(self, block: Block) -> bytes:
+        """Return the block's envelopes and bodies; its place and time are the row's business."""
+        distinct = {id(envelope): envelope for envelope in block.envelopes}
+        index = dict(zip(distinct, range(len(distinct)), strict=True))
+        columns = (list(distinct.values()), [index[id(envelope)] for envelope in block.envelopes], block.bodies)
+        return _FORMAT + self._compressor.compress(self._encoder.encode(columns))
+
+    def decode(self, data: bytes, *, first: int, offset: int, enqueued_time: int) -> Block:
+        """Return the block whose bytes these are. Raises CorruptBlockError."""
+        try:
+            if data[:1] != _FORMAT:
+                raise CorruptBlockError(f"unknown block format {data[:1]!r}")
+            columns = self._decoder.decode(self._decompressor.decompress(memoryview(data)[1:]))
+            envelopes = [columns.distinct[index] for index in columns.indexes]
+        except (zstandard.ZstdError, msgspec.MsgspecError, IndexError) as error:
+            raise CorruptBlockError(str(error)) from error
+        return Block(first, offset, enqueued_time, envelopes, columns.bodies)

@@ -1,0 +1,226 @@
+"""The durable partitioned event log: the port, and its SQLite adapter.
+
+The adapter's rules: commits run in one thread and reads in another, so that a slow disk never stalls the event loop;
+what was appended lately is read from memory; nobody is woken before the commit has ended.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from localcloud.iothub.checkpoints import Checkpoints
+from localcloud.iothub.event_blocks import (
+    Block,
+    CorruptBlockError,
+    Envelope,
+    Event,
+    StoredEvent,
+    partition_of,
+)
+from localcloud.iothub.event_files import (
+    BlockReader,
+    BlockWriter,
+    EventLogFullError,
+    EventLogInUseError,
+    RetentionLimits,
+    open_log,
+)
+
+__all__ = [
+    "CorruptBlockError",
+    "Envelope",
+    "Event",
+    "EventLog",
+    "EventLogFullError",
+    "EventLogInUseError",
+    "SqliteEventLog",
+    "StoredEvent",
+    "partition_of",
+]
+
+T = TypeVar("T")
+
+DEFAULT_PARTITIONS = 4
+DEFAULT_RETENTION_DAYS = 1.0  # IoT Hub's own
+DEFAULT_MAX_BYTES = 2 << 30
+_RECENT_BLOCKS = 64
+_RECENT_BYTES = 2 << 20
+_POLL_SECONDS = 0.25  # how soon a reader learns of another process's append
+
+
+class EventLog(Protocol):
+    """Events in partitions: each partition an order that never changes, numbered from 0 without gaps."""
+
+    partitions: int
+
+    async def append(self, batch_id: bytes, events: Mapping[int, Sequence[Event]]) -> None:
+        """Make the events of all given partitions durable, all or none, in the order given.
+
+        Idempotent: a batch id among the last few hundred changes nothing. After an error other than EventLogFullError
+        the outcome is unknown; the caller gives the same batch with the same id again.
+        Raises EventLogFullError (nothing was stored), OSError and the adapter's errors.
+        """
+
+    async def read(self, partition: int, after: int, limit: int) -> list[StoredEvent]:
+        """Return at most `limit` events with sequence numbers above `after` (-1: from the start), in order.
+
+        May return fewer than there are; none only where there is nothing beyond `after`.
+        """
+
+    async def wait(self, partition: int, after: int) -> None:
+        """Return once `read` would find something beyond `after`."""
+
+    async def register(self, group: str) -> None:
+        """Make a consumer group known; nothing beyond its checkpoint is removed from then on."""
+
+    async def checkpoint(self, group: str, partition: int) -> int:
+        """Return the last sequence number that the group has finished, -1 at the start."""
+
+    async def commit(self, group: str, partition: int, sequence_number: int) -> None:
+        """Note that a registered group has finished everything up to the number; it never goes back."""
+
+    async def close(self) -> None:
+        """End what runs and release the log."""
+
+
+class SqliteEventLog:
+    """EventLog in `events.db` and `checkpoints.db` of a directory. One process may write; any number may read."""
+
+    def __init__(
+        self, threads: "_Threads", writer: BlockWriter | None, reader: BlockReader, marks: Checkpoints
+    ) -> None:
+        self.partitions = reader.partitions
+        self._threads = threads
+        self._writer = writer
+        self._reader = reader
+        self._checkpoints = marks
+        self._ends = reader.ends()
+        self._appended = [asyncio.Event() for _ in range(self.partitions)]
+        self._recent = [_RecentBlocks() for _ in range(self.partitions)]
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        partitions: int = DEFAULT_PARTITIONS,
+        retention_days: float = DEFAULT_RETENTION_DAYS,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        clock: Callable[[], float] = time.time,
+        read_only: bool = False,
+    ) -> "SqliteEventLog":
+        """Open or create the log. An existing log keeps its number of partitions.
+
+        `read_only` is for a second process: it reads, waits and checkpoints, but cannot append.
+        Raises EventLogInUseError where another process writes, OSError, sqlite3.Error, localcloud.sqlite's errors.
+        """
+        events, checkpoints = directory / "events.db", directory / "checkpoints.db"
+        limits = RetentionLimits(retention_days * 86400, max_bytes)
+
+        def build() -> SqliteEventLog:
+            writer = None if read_only else BlockWriter(events, checkpoints, partitions, limits, clock)
+            connection, log_id, kept = open_log(events, partitions)
+            return cls(_Threads(), writer, BlockReader(connection, kept), Checkpoints(checkpoints, log_id, kept))
+
+        return await asyncio.get_running_loop().run_in_executor(None, build)
+
+    async def append(self, batch_id: bytes, events: Mapping[int, Sequence[Event]]) -> None:
+        """See EventLog. Raises sqlite3.Error for the disk's faults."""
+        if self._writer is None:
+            raise EventLogInUseError("this log was opened for reading only")
+        writer = self._writer
+        blocks = await _in(self._threads.commit, lambda: writer.append(batch_id, events))
+        for partition, run in blocks.items():
+            self._recent[partition].extend(run)
+            self._publish(partition, run[-1].end)
+
+    def _publish(self, partition: int, end: int) -> None:
+        if end > self._ends[partition]:
+            self._ends[partition] = end
+            self._appended[partition].set()
+            self._appended[partition] = asyncio.Event()
+
+    async def read(self, partition: int, after: int, limit: int) -> list[StoredEvent]:
+        """See EventLog. Raises CorruptBlockError and sqlite3.Error."""
+        start = after + 1
+        if start >= self._ends[partition] and self._writer is not None:
+            return []
+        blocks = self._recent[partition].since(start)
+        if not blocks:
+            blocks = await _in(self._threads.read, lambda: self._reader.blocks(partition, start, limit))
+            self._recent[partition].read = blocks[-1:]
+        return list(islice(chain.from_iterable(block.stored(start, limit) for block in blocks), limit))
+
+    async def wait(self, partition: int, after: int) -> None:
+        """See EventLog. An append of this process wakes at once, one of another within a quarter of a second."""
+        while self._ends[partition] <= after + 1:
+            appended = self._appended[partition]
+            if self._writer is not None:
+                await appended.wait()
+                continue
+            await asyncio.sleep(_POLL_SECONDS)
+            for number, end in enumerate(await _in(self._threads.read, self._reader.ends)):
+                self._publish(number, end)
+
+    async def register(self, group: str) -> None:
+        """See EventLog."""
+        await _in(self._threads.checkpoint, lambda: self._checkpoints.register(group))
+
+    async def checkpoint(self, group: str, partition: int) -> int:
+        """See EventLog."""
+        return await _in(self._threads.checkpoint, lambda: self._checkpoints.get(group, partition))
+
+    async def commit(self, group: str, partition: int, sequence_number: int) -> None:
+        """See EventLog."""
+        await _in(self._threads.checkpoint, lambda: self._checkpoints.advance(group, partition, sequence_number))
+
+    async def close(self) -> None:
+        """See EventLog. Waits for a commit that is under way."""
+        if self._writer is not None:
+            await _in(self._threads.commit, self._writer.close)
+        await _in(self._threads.read, self._reader.close)
+        await _in(self._threads.checkpoint, self._checkpoints.close)
+        self._threads.shutdown()
+
+
+class _Threads:
+    """One thread per kind of work, so that none waits for another's disk."""
+
+    def __init__(self) -> None:
+        self.commit = ThreadPoolExecutor(1, "event-log-commit")
+        self.read = ThreadPoolExecutor(1, "event-log-read")
+        self.checkpoint = ThreadPoolExecutor(1, "event-log-checkpoint")
+
+    def shutdown(self) -> None:
+        for executor in (self.commit, self.read, self.checkpoint):
+            executor.shutdown(wait=False)
+
+
+class _RecentBlocks:
+    """A partition's latest blocks, and the one last read from the file: what consumers ask for next."""
+
+    def __init__(self) -> None:
+        self._tail: deque[Block] = deque()
+        self._bytes = 0
+        self.read: list[Block] = []
+
+    def extend(self, run: Sequence[Block]) -> None:
+        self._tail.extend(run)
+        self._bytes += sum(block.size for block in run)
+        while self._tail and (self._bytes > _RECENT_BYTES or len(self._tail) > _RECENT_BLOCKS):
+            self._bytes -= self._tail.popleft().size
+
+    def since(self, start: int) -> list[Block]:
+        """Return consecutive blocks of which the first holds `start`; none where the file must be asked."""
+        if self._tail and start >= self._tail[0].first:
+            return [block for block in self._tail if block.end > start]
+        return [block for block in self.read if block.first <= start < block.end]
+
+
+async def _in(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, call)
