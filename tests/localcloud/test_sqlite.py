@@ -1,0 +1,62 @@
+import multiprocessing
+import sqlite3
+import stat
+
+import pytest
+
+from localcloud.sqlite import SchemaTooNewError, connect
+
+MIGRATIONS = ["CREATE TABLE readings (id INTEGER PRIMARY KEY)", "ALTER TABLE readings ADD COLUMN value REAL"]
+
+
+def test_a_new_file_is_private_durable_and_at_the_newest_schema(tmp_path):
+    connection = connect(tmp_path / "new" / "a.db", MIGRATIONS)
+    assert stat.S_IMODE((tmp_path / "new" / "a.db").stat().st_mode) == 0o600
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    connection.execute("INSERT INTO readings (id, value) VALUES (1, 0.0)")
+    connection.close()
+
+
+def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path):
+    old = connect(tmp_path / "a.db", MIGRATIONS[:1])
+    old.execute("INSERT INTO readings (id) VALUES (7)")
+    old.close()
+    new = connect(tmp_path / "a.db", MIGRATIONS)
+    assert new.execute("SELECT id, value FROM readings").fetchall() == [(7, None)]
+    new.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path):
+    connect(tmp_path / "a.db", MIGRATIONS[:1]).close()
+    with pytest.raises(sqlite3.Error):
+        connect(tmp_path / "a.db", [MIGRATIONS[0], "CREATE TABLE half (id); SELECT no_such_column FROM readings"])
+    connection = connect(tmp_path / "a.db", MIGRATIONS[:1])
+    assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'half'").fetchall() == []
+    connection.close()
+
+
+def test_a_file_of_a_newer_version_is_refused_with_what_to_do(tmp_path):
+    connect(tmp_path / "a.db", MIGRATIONS).close()
+    with pytest.raises(SchemaTooNewError, match="upgrade the program"):
+        connect(tmp_path / "a.db", MIGRATIONS[:1])
+
+
+def open_and_write(path, number):
+    connection = connect(path, MIGRATIONS)
+    connection.execute("INSERT INTO readings (id) VALUES (?)", (number,))
+    connection.close()
+
+
+@pytest.mark.slow
+def test_processes_that_open_one_fresh_file_at_once_all_succeed(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=open_and_write, args=(tmp_path / "a.db", number)) for number in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0] * 6
+    connection = connect(tmp_path / "a.db", MIGRATIONS)
+    assert connection.execute("SELECT count(*) FROM readings").fetchone() == (6,)
+    connection.close()
