@@ -1,0 +1,166 @@
+import datetime as dt
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from localcloud import certificate_authority as authority
+from localcloud.certificates import Certificates, ensure_certificates, normal_name, server_ssl_context
+
+NOW = dt.datetime.now(dt.UTC)
+DAY = 86_400.0
+
+
+def certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def names(path: Path) -> list[str]:
+    alternative = certificate(path).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in alternative]
+
+
+def handshake(certificates: Certificates, hostname: str, version: ssl.TLSVersion) -> str | None:
+    client = ssl.create_default_context(cafile=str(certificates.ca_file))
+    client.minimum_version = client.maximum_version = version
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    near, far = socket.socketpair()
+    with near, far:
+        thread = threading.Thread(target=_serve, args=(server_ssl_context(certificates), far))
+        thread.start()
+        try:
+            with client.wrap_socket(near, server_hostname=hostname) as wrapped:
+                wrapped.recv(1)
+                return wrapped.version()
+        finally:
+            near.close()
+            thread.join()
+
+
+def _serve(context: ssl.SSLContext, far: socket.socket) -> None:
+    try:
+        with context.wrap_socket(far, server_side=True) as wrapped:
+            wrapped.send(b".")
+    except (ssl.SSLError, OSError):
+        pass  # the client's side tells
+
+
+@pytest.mark.parametrize("hostname", ["localhost", "127.0.0.1", "::1", "box.local", "192.168.1.5", "hub.example.com"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_strict_client_that_trusts_the_authority_accepts_every_name(
+    tmp_path: Path, hostname: str, version: ssl.TLSVersion
+) -> None:
+    made = ensure_certificates(tmp_path, ["box.local", "192.168.1.5", "hub.example.com"])
+    assert handshake(made, hostname, version) == version.name.replace("_", ".")
+
+
+def test_a_name_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
+    made = ensure_certificates(tmp_path, [])
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(made, "example.com", ssl.TLSVersion.TLSv1_3)
+
+
+def test_the_authority_cannot_vouch_for_a_public_name(tmp_path: Path) -> None:
+    made = ensure_certificates(tmp_path, [])
+    stolen = authority.load(made.ca_file.read_bytes(), (tmp_path / "ca.key").read_bytes())
+    assert stolen is not None
+    forged = authority.issue_server(stolen, ["example.com"], NOW)
+    made.certificate_file.write_bytes(forged.certificate_pem())
+    made.key_file.write_bytes(forged.key_pem())
+    with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+        handshake(made, "example.com", ssl.TLSVersion.TLSv1_3)
+
+
+def test_the_server_certificate_keeps_browsers_rules(tmp_path: Path) -> None:
+    server = certificate(ensure_certificates(tmp_path, []).certificate_file)
+    assert server.not_valid_after_utc - server.not_valid_before_utc <= dt.timedelta(days=397)
+    get = server.extensions.get_extension_for_class
+    assert list(get(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert get(x509.BasicConstraints).value.ca is False
+    assert get(x509.AuthorityKeyIdentifier).value.key_identifier != get(x509.SubjectKeyIdentifier).value.digest
+
+
+def test_a_second_call_changes_no_file_and_imports_no_cryptography(tmp_path: Path) -> None:
+    ensure_certificates(tmp_path, ["box.local"])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    script = (
+        "import sys, pathlib; from localcloud.certificates import ensure_certificates;"
+        "ensure_certificates(pathlib.Path(sys.argv[1]), ['localhost']); print('cryptography' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_new_private_name_is_added_under_the_same_authority(tmp_path: Path) -> None:
+    made = ensure_certificates(tmp_path, ["box.local"])
+    trusted = made.ca_file.read_bytes()
+    ensure_certificates(tmp_path, ["Other.LAN", "10.1.2.3"])
+    assert names(made.certificate_file) == ["localhost", "127.0.0.1", "::1", "other.lan", "10.1.2.3", "box.local"]
+    assert made.ca_file.read_bytes() == trusted
+
+
+def test_a_name_beyond_the_constraints_needs_a_new_authority(tmp_path: Path) -> None:
+    made = ensure_certificates(tmp_path, [])
+    trusted = made.ca_file.read_bytes()
+    ensure_certificates(tmp_path, ["mybox"])
+    assert made.ca_file.read_bytes() != trusted
+    assert handshake(made, "mybox", ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+
+
+def test_the_server_certificate_is_renewed_before_it_ends(tmp_path: Path) -> None:
+    start = NOW.timestamp()
+    made = ensure_certificates(tmp_path, [], clock=lambda: start)
+    trusted, first = made.ca_file.read_bytes(), made.certificate_file.read_bytes()
+    ensure_certificates(tmp_path, [], clock=lambda: start + 270 * DAY)
+    assert made.certificate_file.read_bytes() == first
+    ensure_certificates(tmp_path, [], clock=lambda: start + 280 * DAY)
+    assert made.certificate_file.read_bytes() != first
+    assert made.ca_file.read_bytes() == trusted
+
+
+def test_the_authority_is_replaced_before_it_ends_and_never_outlived(tmp_path: Path) -> None:
+    start = NOW.timestamp()
+    made = ensure_certificates(tmp_path, [], clock=lambda: start)
+    trusted = made.ca_file.read_bytes()
+    ensure_certificates(tmp_path, [], clock=lambda: start + 3500 * DAY)
+    ends = certificate(made.ca_file).not_valid_after_utc
+    assert certificate(made.certificate_file).not_valid_after_utc == ends
+    ensure_certificates(tmp_path, [], clock=lambda: start + 3540 * DAY)
+    assert made.ca_file.read_bytes() != trusted
+
+
+@pytest.mark.parametrize("lost", ["ca.pem", "ca.key", "server.pem", "server.key", "issued.json"])
+@pytest.mark.parametrize("content", [None, b"", b"torn"])
+def test_lost_or_torn_files_are_made_anew(tmp_path: Path, lost: str, content: bytes | None) -> None:
+    ensure_certificates(tmp_path, ["box.local"])
+    (tmp_path / lost).unlink() if content is None else (tmp_path / lost).write_bytes(content)
+    made = ensure_certificates(tmp_path, ["box.local", "next.local"])
+    assert handshake(made, "next.local", ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+
+
+def test_every_file_is_private(tmp_path: Path) -> None:
+    made = ensure_certificates(tmp_path / "certificates", [])
+    directory = made.ca_file.parent
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "*", "a..b", "-a", "x" * 254, "0.0.0.0", "::", "224.0.0.1", "ä.local", "a/b"]
+)
+def test_what_is_no_host_is_not_certified(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="is no"):
+        ensure_certificates(tmp_path, [name])
+
+
+def test_names_are_written_one_way() -> None:
+    assert [normal_name(name) for name in ("LocalHost.", "[::1]", "0:0:0:0:0:0:0:1", "fe80::1%eth0")] == [
+        "localhost", "::1", "::1", "fe80::1",
+    ]  # fmt: skip
