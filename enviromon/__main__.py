@@ -1,0 +1,5 @@
+"""`python -m enviromon`."""
+
+from enviromon.cli import main
+
+main()

@@ -1,0 +1,123 @@
+"""What the commands share: options, output for people and for programs, and the data directory."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import click
+
+from enviromon.errors import EnviromonError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from enviromon.settings import Settings
+    from enviromon.stores import Stores
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Result = TypeVar("Result")
+
+DEFAULT_DATA = ".enviromon"
+
+
+def data_option(command: Command) -> Command:
+    """`--data DIR`, also read from ENVIROMON_DATA."""
+    return click.option(
+        "--data",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_DATA,
+        envvar="ENVIROMON_DATA",
+        show_default=True,
+        callback=lambda _ctx, _param, value: value.absolute(),
+        help="The data directory.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: output for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_facts(facts: Mapping[str, object], *, as_json: bool) -> None:
+    """One fact a line, unwrapped so that it can be copied; or one JSON object."""
+    if as_json:
+        print_json(facts)
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{click.style(name.ljust(width), dim=True)}  {value}")
+
+
+def run_async(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run on uvloop where it exists; Ctrl-C cancels the work, whose result is still returned if it has one."""
+    if sys.platform == "win32":
+        return asyncio.run(work)
+    import uvloop  # noqa: PLC0415 - not there on Windows
+
+    return uvloop.run(work)
+
+
+def console() -> "Console":
+    """Rich's console on stdout; plain text where stdout is no terminal."""
+    from rich.console import Console  # noqa: PLC0415 - `up` is ready sooner without it
+
+    return Console(highlight=False)
+
+
+def table(*columns: str, right: frozenset[str] | set[str] = frozenset()) -> "Table":
+    """A table in the one style of this command; the columns in `right` hold numbers."""
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left")
+    return made
+
+
+def settings(data: Path) -> "Settings":
+    """The settings as the environment has them; the store is the data directory's unless STORE_URL is set."""
+    from enviromon.settings import read_settings  # noqa: PLC0415
+
+    return read_settings({"STORE_URL": local_store_url(data)} | dict(os.environ))
+
+
+def local_store_url(data: Path) -> str:
+    """The URL of the data directory's own store."""
+    return "sqlite://" + quote(str(data / "state.db"))
+
+
+def with_stores(data: Path, work: "Callable[[Stores], Coroutine[Any, Any, Result]]") -> Result:
+    """Run `work` on the opened stores. Raises EnviromonError where there is nothing at the data directory yet."""
+    from enviromon.stores import open_stores  # noqa: PLC0415
+
+    chosen = settings(data)
+    if chosen.store_url == local_store_url(data) and not (data / "state.db").exists():
+        raise EnviromonError(f"there is no data at {data} yet: start `enviromon up` first, or name another with --data")
+
+    async def run() -> Result:
+        stores = open_stores(chosen.store_url, chosen.site)
+        try:
+            return await work(stores)
+        finally:
+            await stores.close()
+
+    return run_async(run())
+
+
+def running_system(data: Path) -> Mapping[str, Any] | None:
+    """What `enviromon up` wrote about itself when it started on this data directory; None where none runs."""
+    from localcloud.cloud import read_running  # noqa: PLC0415
+
+    return read_running(data)

@@ -1,0 +1,111 @@
+"""`enviromon doctor`: looks at what usually goes wrong, and says what to do."""
+
+import datetime as dt
+import os
+import shutil
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from enviromon import __version__
+from enviromon.cli.app_files import page_directory
+from enviromon.cli.common import console, data_option, json_option, print_json, running_system
+
+PORTS = {"functions and dashboard": 7071, "MQTT": 8883, "hub HTTPS": 8443, "SignalR": 8888}
+OPTIONS = {7071: "--http-port", 8883: "--mqtt-port", 8443: "--https-port", 8888: "--signalr-port"}
+LEAST_FREE_BYTES = 1 << 30
+LEAST_PYTHON = (3, 11)
+RELEASED = dt.datetime(2026, 11, 1, tzinfo=dt.UTC).timestamp()
+CLOCK_TOLERANCE_SECONDS = 60
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; `advice` says what to do where it is not well."""
+
+    subject: str
+    well: bool
+    detail: str
+    advice: str = ""
+
+
+@click.command()
+@data_option
+@json_option
+def doctor(data: Path, as_json: bool) -> None:  # noqa: FBT001 - click's signature
+    """Check versions, ports, permissions, disk and clock. Ends with 1 where something needs you."""
+    findings = [*_versions(), *_ports(data), *_data_directory(data), *_disk(data), _clock(data)]
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            mark = "[green]✓[/green]" if finding.well else "[red]✗[/red]"
+            console().print(f"{mark} {finding.subject}: {finding.detail}")
+            if not finding.well:
+                console().print(f"  [bold]{finding.advice}[/bold]")
+    sys.exit(not all(finding.well for finding in findings))
+
+
+def _versions() -> Iterator[Finding]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    advice = "install Python 3.11 or newer"
+    yield Finding("versions", sys.version_info >= LEAST_PYTHON, f"enviromon {__version__}, Python {python}", advice)
+    page = page_directory()
+    advice = "run `npm ci && npm run build` in dashboard/ (Node 20 or newer); everything but the page works without"
+    yield Finding("page", page is not None, str(page or "not built"), advice)
+
+
+def _ports(data: Path) -> Iterator[Finding]:
+    if running := running_system(data):
+        yield Finding("ports", well=True, detail=f"`enviromon up` is running on this data: {running['dashboard']}")
+        return
+    for use, port in PORTS.items():
+        free = _is_free(port)
+        advice = f"stop the program that holds it, or give `enviromon up` another with {OPTIONS[port]}"
+        yield Finding(f"port {port}", free, f"{use}, {'free' if free else 'in use'}", advice)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _data_directory(data: Path) -> Iterator[Finding]:
+    if not data.exists():
+        yield Finding("data", well=True, detail=f"{data} will be made by `enviromon up`")
+        return
+    writable = os.access(data, os.R_OK | os.W_OK | os.X_OK)
+    yield Finding("data", writable, str(data), f"let this user write to it: chown -R $USER {data}")
+    loose = [path for path in (data, *data.rglob("*")) if _is_loose(path)]
+    detail = "nobody else can read it" if not loose else "others can read " + ", ".join(path.name for path in loose[:3])
+    yield Finding("permissions", not loose, detail, f"chmod -R go= {data}")
+
+
+def _is_loose(path: Path) -> bool:
+    return path.suffix != ".pem" and bool(stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def _disk(data: Path) -> Iterator[Finding]:
+    nearest = next(path for path in (data, *data.parents) if path.exists())
+    free = shutil.disk_usage(nearest).free
+    advice = "free some space: at the log's limit the hub stops acknowledging, so that nothing is lost"
+    yield Finding("disk", free >= LEAST_FREE_BYTES, f"{free / (1 << 30):.1f} GiB free", advice)
+
+
+def _clock(data: Path) -> Finding:
+    now = time.time()
+    newest = max((path.stat().st_mtime for path in data.glob("*.db*")), default=0.0) if data.exists() else 0.0
+    behind = max(RELEASED, newest - CLOCK_TOLERANCE_SECONDS) - now
+    shown = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    advice = "set the clock (for example by NTP): tokens and readings are judged by it"
+    return Finding("clock", behind <= 0, shown if behind <= 0 else f"{shown} is {behind:.0f} s behind", advice)
