@@ -1,0 +1,68 @@
+"""Calibration: value * slope + intercept per metric, versioned by the event time from which it is valid.
+
+A reading is calibrated by the latest version that was valid at its event time; before the first version it stays as the
+device sent it. A stored version is a flat row with the columns TemperatureSlope, TemperatureYIntercept and so on.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from enviromon.metrics import METRICS, Metric
+
+
+class Line(Struct, frozen=True, gc=False):
+    """calibrated = raw * slope + intercept, in the metric's unit."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+class Version(Struct, frozen=True):
+    """The lines of one device from `valid_from` (ms) on, by metric name; a metric without one is left as it is."""
+
+    valid_from: int
+    lines: dict[str, Line]
+
+
+class Calibration(Struct, frozen=True):
+    """All versions of one device, by rising `valid_from`."""
+
+    versions: tuple[Version, ...]
+
+    def at(self, event_time: int) -> Version | None:
+        """Return the version valid at that event time (ms)."""
+        index = bisect_right(self.versions, event_time, key=lambda version: version.valid_from)
+        return self.versions[index - 1] if index else None
+
+
+def calibrated(values: dict[str, float], version: Version | None) -> dict[str, float]:
+    """Return calibrated values beside the raw ones, which stay as they are."""
+    if version is None:
+        return values
+    lines = version.lines
+    return {
+        name: value * lines[name].slope + lines[name].intercept if name in lines else value
+        for name, value in values.items()
+    }
+
+
+def to_columns(version: Version, metrics: Iterable[Metric] = METRICS) -> dict[str, float]:
+    """Return the row's columns of one version."""
+    columns = {}
+    for metric in metrics:
+        if (line := version.lines.get(metric.name)) is not None:
+            columns[metric.slope_column] = line.slope
+            columns[metric.intercept_column] = line.intercept
+    return columns
+
+
+def from_columns(valid_from: int, columns: Mapping[str, float], metrics: Iterable[Metric] = METRICS) -> Version:
+    """Read a row back; a missing slope is 1, a missing intercept 0, other columns are left alone."""
+    lines = {
+        metric.name: Line(columns.get(metric.slope_column, 1.0), columns.get(metric.intercept_column, 0.0))
+        for metric in metrics
+        if metric.slope_column in columns or metric.intercept_column in columns
+    }
+    return Version(valid_from, lines)
