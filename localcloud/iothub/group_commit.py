@@ -19,8 +19,8 @@ _logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_PENDING_BYTES = 32 << 20
 _EVENT_OVERHEAD_BYTES = 128  # an Event and its bytes object beyond the body, in CPython
-_FIRST_RETRY_SECONDS = 0.05
-_LAST_RETRY_SECONDS = 5.0
+FIRST_RETRY_SECONDS = 0.05
+LAST_RETRY_SECONDS = 2.0
 
 
 class GroupCommit:
@@ -81,7 +81,7 @@ class GroupCommit:
 
     async def _append(self, batch: Mapping[int, Sequence[Event]]) -> None:
         batch_id = os.urandom(16)
-        delay = _FIRST_RETRY_SECONDS
+        delay = FIRST_RETRY_SECONDS
         while True:
             try:
                 await self._log.append(batch_id, batch)
@@ -92,7 +92,7 @@ class GroupCommit:
             else:
                 return
             await asyncio.sleep(delay)
-            delay = min(delay * 2, _LAST_RETRY_SECONDS)
+            delay = min(delay * 2, LAST_RETRY_SECONDS)
 
     def _acknowledge(self, waiting: Sequence[Callable[[], None]]) -> None:
         for on_durable in waiting:
