@@ -1,0 +1,106 @@
+"""The command line, as a person and as a program use it."""
+
+import json
+import signal
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def test_commands_say_what_to_do_before_there_is_any_data(stopped_system):
+    for arguments in (["ledger"], ["state"], ["dead-letters"], ["simulate"]):
+        done = stopped_system.run(*arguments)
+        assert done.returncode == 1
+        assert "enviromon up" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_devices_are_managed_while_nothing_runs(stopped_system):
+    system = stopped_system
+    added = system.device("cellar")
+    assert added["deviceId"] == "cellar"
+    assert added["connectionString"].endswith(f";DeviceId=cellar;SharedAccessKey={added['primaryKey']}")
+    assert system.cli("device", "list") == [{"deviceId": "cellar", "status": "enabled"}]
+    again = system.run("device", "add", "cellar")
+    assert (again.returncode, "cellar" in again.stderr) == (1, True)
+    assert system.run("device", "disable", "cellar").returncode == 0
+    assert system.cli("device", "show", "cellar")["status"] == "disabled"
+    assert system.run("device", "remove", "cellar").returncode == 0
+    assert system.run("device", "show", "cellar").returncode == 1
+
+
+def test_a_run_of_the_simulator_ends_with_everything_acknowledged_and_counted(system):
+    done = system.cli("simulate", "--devices", 3, "--rate", 300, "--count", 90)
+    assert (done["sent"], done["acknowledged"]) == (90, 90)
+    deadline = time.monotonic() + 10
+    while (ledger := system.ledger())["received"] < 90 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert {name: counts["accepted"] + counts["late"] for name, counts in ledger["devices"].items()} == {
+        "sim-1": 30,
+        "sim-2": 30,
+        "sim-3": 30,
+    }
+    assert sorted(view["deviceId"] for view in system.cli("state")) == ["sim-1", "sim-2", "sim-3"]
+
+
+def test_what_was_counted_can_be_read_after_the_system_stopped(system):
+    system.cli("simulate", "--devices", 1, "--rate", 100, "--count", 10)
+    assert system.stop() == 0
+    system.start()
+    system.stop()
+    assert system.ledger()["received"] - system.ledger()["duplicate"] == 10
+    assert system.cli("state", "sim-1")["count"] == 10
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_system_cleanly(system, signal_number):
+    started = time.monotonic()
+    assert system.stop(signal_number) == 0
+    assert time.monotonic() - started < 2.5
+    assert "Traceback" not in system.log.read_text()
+
+
+def test_a_second_system_on_the_same_data_is_refused(system):
+    done = system.run("up", "--host", "127.0.0.1", "--http-port", 0, "--mqtt-port", 0, "--signalr-port", 0)
+    assert done.returncode == 1
+    assert "another system runs on" in done.stderr
+
+
+def test_a_port_in_use_is_named_with_what_to_do(system, tmp_path):
+    done = system.run("up", "--host", system.address, "--data", str(tmp_path / "other"))
+    assert done.returncode == 1
+    assert "in use" in done.stderr
+    assert "-port" in done.stderr
+
+
+def test_calibration_is_set_shown_and_removed_while_the_system_runs(system):
+    system.cli("simulate", "--devices", 1, "--rate", 10, "--count", 1)
+    assert system.run("calibration", "set", "sim-1", "--temperature-slope", "2").returncode == 0
+    (version,) = system.cli("calibration", "show", "sim-1")["versions"]
+    assert version == {"validFrom": 0, "lines": {"temperature": {"slope": 2.0, "intercept": 0.0}}}
+    assert system.run("calibration", "remove", "sim-1").returncode == 0
+    assert system.cli("calibration", "show", "sim-1")["versions"] == []
+
+
+def test_the_doctor_finds_a_running_system_well(system):
+    findings = {finding["subject"]: finding for finding in system.cli("doctor")}
+    assert findings["ports"]["well"]
+    assert findings["permissions"]["well"], findings["permissions"]
+
+
+def test_the_doctor_says_what_to_do_about_data_that_others_can_read(system):
+    (system.data / "state.db").chmod(0o644)
+    done = system.run("doctor", "--json")
+    assert done.returncode == 1
+    (permissions,) = (found for found in json.loads(done.stdout) if found["subject"] == "permissions")
+    assert permissions["advice"].startswith("chmod")
+
+
+def test_no_key_is_in_anything_that_the_system_prints(system):
+    device = system.device("cellar")
+    system.cli("simulate", "--devices", 1, "--rate", 10, "--count", 2)
+    printed = json.dumps(system.ready) + system.log.read_text()
+    keys = json.loads((system.data / "keys.json").read_text()).values()
+    assert not [key for key in (*keys, device["primaryKey"], device["secondaryKey"]) if key in printed]
