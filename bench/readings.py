@@ -7,7 +7,7 @@ from collections.abc import Iterator
 EPOCH_MS = 1_767_225_600_000
 
 
-def bodies(device: str, seed: int) -> Iterator[bytes]:
+def bodies(device: str, seed: int, *, timestamps: bool = True) -> Iterator[bytes]:
     """Yield one device's readings, one per second of its own clock, for ever; the same for the same seed."""
     rng = random.Random(seed)
     temperature, humidity, pressure, light = rng.uniform(15, 28), rng.uniform(30, 70), rng.uniform(990, 1030), 300.0
@@ -21,7 +21,7 @@ def bodies(device: str, seed: int) -> Iterator[bytes]:
         reading = {
             "messageId": number,
             "deviceId": device,
-            "timestamp": EPOCH_MS + number * 1000 + rng.randrange(40),
+            **({"timestamp": EPOCH_MS + number * 1000 + rng.randrange(40)} if timestamps else {}),
             "temperature": round(temperature, 2),
             "humidity": round(humidity, 1),
             "pressure": round(pressure, 2),
