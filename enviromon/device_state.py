@@ -11,7 +11,7 @@ Rules:
 Times are integers, milliseconds since 1970 in UTC.
 """
 
-from collections.abc import Iterable
+import re
 from enum import StrEnum
 from typing import Final
 
@@ -22,6 +22,10 @@ STREAMS_REMEMBERED: Final = 8
 
 UNIDENTIFIED: Final = "<unidentified>"
 """Counts what names no device. No device can have this id: IoT Hub allows no angle brackets."""
+
+
+_DEVICE_ID: Final = re.compile(r"[A-Za-z0-9\-.%_#*?!(),:=@$'+]{1,128}")
+"""https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties"""
 
 
 class Outcome(StrEnum):
@@ -114,10 +118,11 @@ class Reading(Struct, frozen=True, gc=False):
 
 
 class Arrival(Struct, frozen=True, gc=False):
-    """One reading at its place in its stream; `reading` is None where it was rejected."""
+    """One reading at its place in its stream, and as it was sent; `reading` is None where it was rejected."""
 
     position: Position
     reading: Reading | None
+    body: bytes
 
 
 class DeviceState(Struct, frozen=True, gc=False):
@@ -139,7 +144,7 @@ class DeviceState(Struct, frozen=True, gc=False):
 
 
 def advance(state: DeviceState, stream: str, arrival: Arrival) -> tuple[DeviceState, Outcome]:
-    """Fold one arrival into the state; the revision is left to `fold`."""
+    """Fold one arrival into the state; the revision changes when it is written, not here."""
     position = arrival.position
     last = state.positions.get(stream)
     if last is not None and last.covers(position):
@@ -152,7 +157,7 @@ def advance(state: DeviceState, stream: str, arrival: Arrival) -> tuple[DeviceSt
     else:
         outcome = Outcome.ACCEPTED
     enqueued_time = max(position.enqueued_time, state.enqueued_time or 0)
-    removed = state.removed_at is not None and position.enqueued_time <= state.removed_at
+    gone = state.removed_at is not None and position.enqueued_time <= state.removed_at
     return (
         DeviceState(
             state.device_id,
@@ -163,24 +168,25 @@ def advance(state: DeviceState, stream: str, arrival: Arrival) -> tuple[DeviceSt
             reading.event_time if reading is not None and outcome is Outcome.ACCEPTED else state.event_time,
             enqueued_time,
             state.revision,
-            state.removed_at if removed else None,
+            state.removed_at if gone else None,
         ),
         outcome,
     )
 
 
-def fold(state: DeviceState, stream: str, arrivals: Iterable[Arrival]) -> tuple[DeviceState, list[Outcome]]:
-    """Fold arrivals of one stream, in their order, into the state that one compare-and-set writes."""
-    outcomes = []
-    for arrival in arrivals:
-        state, outcome = advance(state, stream, arrival)
-        outcomes.append(outcome)
-    return structs.replace(state, revision=state.revision + 1), outcomes
+def revised(state: DeviceState) -> DeviceState:
+    """Return the state as the next compare-and-set writes it."""
+    return structs.replace(state, revision=state.revision + 1)
 
 
-def removed_state(state: DeviceState, now: int) -> DeviceState:
+def removed(state: DeviceState, now: int) -> DeviceState:
     """Return the state of a device that was removed at `now`: nothing shown, everything counted."""
-    return structs.replace(state, labels={}, metrics={}, event_time=None, removed_at=now, revision=state.revision + 1)
+    return structs.replace(state, labels={}, metrics={}, event_time=None, removed_at=now)
+
+
+def is_device_id(text: str) -> bool:
+    """Tell whether IoT Hub would allow it as a device id."""
+    return _DEVICE_ID.fullmatch(text) is not None
 
 
 def is_visible(state: DeviceState) -> bool:

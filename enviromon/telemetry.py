@@ -25,6 +25,7 @@ MAX_MESSAGE_ID_LENGTH: Final = 128
 MAX_NAME_LENGTH: Final = 128
 MAX_GEO_LENGTH: Final = 256
 MAX_TIMESTAMP_LENGTH: Final = 64
+MAX_SHOWN_LENGTH: Final = 60
 EARLIEST: Final = 946_684_800_000
 """2000-01-01: a device's clock that says less was never set."""
 
@@ -107,18 +108,11 @@ class TelemetryReader:
                 body.decode()  # msgspec does not look at what it skips
             if body.lstrip()[:1] != b"[":
                 return [self._item(body)]
-            items = _decode_items(body)
+            return [self._item(item) for item in _split(body)]
+        except Refusal as refusal:
+            return [Rejection(refusal.reason, str(refusal), body)]
         except UnicodeDecodeError as error:
             return [Rejection("encoding", f"the body is not UTF-8: {error.reason} at byte {error.start}", body)]
-        except RecursionError:
-            return [Rejection("json", "the body is nested too deeply", body)]
-        except msgspec.DecodeError as error:
-            return [Rejection("json", f"the body is not JSON: {error}", body)]
-        if not items:
-            return [Rejection("empty", "the body is an array without items", body)]
-        if len(items) > MAX_ITEMS:
-            return [Rejection("items", f"the body has {len(items):,} items, at most {MAX_ITEMS:,} are read", body)]
-        return [self._item(bytes(item)) for item in items]
 
     def judge(
         self, item: Telemetry, *, enqueued_time: int, created: str | None, lead: int, calibration: Calibration | None
@@ -131,13 +125,16 @@ class TelemetryReader:
             event_time = _event_time(item.timestamp, created, enqueued_time, lead)
             version = None if calibration is None else calibration.at(event_time)
             values = calibrated(item.values, version)
-            for name, value in values.items():
-                metric = self._metrics[name]
-                if not metric.admits(value):
-                    raise Refusal("range", _range_sentence(metric, value, item.values[name]))
+            self._check_ranges(values, item.values)
         except Refusal as refusal:
             return Rejection(refusal.reason, str(refusal), item.body)
         return Reading(event_time, values, item.values, item.labels)
+
+    def _check_ranges(self, values: dict[str, float], raw: dict[str, float]) -> None:
+        for name, value in values.items():
+            metric = self._metrics[name]
+            if not metric.admits(value):
+                raise Refusal("range", _range_sentence(metric, value, raw[name]))
 
     def _item(self, body: bytes) -> Telemetry | Rejection:
         try:
@@ -177,7 +174,21 @@ class TelemetryReader:
 
     def _read_timestamp(self, item: Any) -> int | None:
         value = _first(item, self._timestamp)
-        return None if value is None else _milliseconds(value)
+        return None if value is None else milliseconds(value)
+
+
+def _split(body: bytes) -> list[bytes]:
+    try:
+        items = _decode_items(body)
+    except RecursionError:
+        raise Refusal("json", "the body is nested too deeply") from None
+    except msgspec.DecodeError as error:
+        raise Refusal("json", f"the body is not JSON: {error}") from None
+    if not items:
+        raise Refusal("empty", "the body is an array without items")
+    if len(items) > MAX_ITEMS:
+        raise Refusal("items", f"the body has {len(items):,} items, at most {MAX_ITEMS:,} are read")
+    return [bytes(item) for item in items]
 
 
 def _first(item: Any, fields: list[str]) -> Any:
@@ -213,7 +224,7 @@ def _message_id(value: Any) -> str | int:
     )
 
 
-def _milliseconds(value: Any) -> int:
+def milliseconds(value: Any) -> int:
     """Read ISO 8601 (no zone means UTC) or a number of ms since 1970, cut to the millisecond."""
     if type(value) in {int, float}:
         return int(value)
@@ -230,7 +241,7 @@ def _event_time(timestamp: int | None, created: str | None, enqueued_time: int, 
     if timestamp is None:
         if not created:
             return enqueued_time
-        timestamp = _milliseconds(created)
+        timestamp = milliseconds(created)
     if EARLIEST <= timestamp <= enqueued_time + lead:
         return timestamp
     if timestamp < EARLIEST:
@@ -248,7 +259,5 @@ def _range_sentence(metric: Metric, value: float, raw: float) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    text = repr(value) if type(value) is int else msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}..."

@@ -19,7 +19,7 @@ import msgspec
 from enviromon.calibration import Calibration, Version, from_columns, to_columns
 from enviromon.device_state import DeviceState
 from enviromon.errors import StorageError
-from enviromon.stores import PAGE_SIZE, Change, DeadLetter, WriteOutcome, Page, Result, Stored, Stores
+from enviromon.stores import PAGE_SIZE, Change, DeadLetter, Page, Result, Stored, Stores, WriteOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
