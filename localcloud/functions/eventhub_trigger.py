@@ -1,0 +1,196 @@
+"""The eventHubTrigger: reads a consumer group's events from the log and feeds them to one function.
+
+Rules, those of EventHubListener.PartitionProcessor in Azure/azure-sdk-for-net:
+1. Within a partition one batch at a time, in order; partitions run in parallel.
+2. A batch is **checkpointed** after the function has finished it: when it succeeded, or when its retries are used up
+   (loudly: those events are lost to the function). Never after a cancellation, so a batch may come twice.
+3. A fault of the log itself is retried for ever, with growing pauses; it never skips an event.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from localcloud.functions.bindings import EventHubAddress
+from localcloud.functions.events import EventFactory
+from localcloud.functions.invocation import Invocation, Invoker
+from localcloud.functions.retrying import Report, invoke_with_retries
+
+if TYPE_CHECKING:
+    from localcloud.iothub.event_log import EventLog, StoredEvent
+
+logger = logging.getLogger(__name__)
+
+_FAULT_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
+
+
+class BatchLimits(msgspec.Struct, frozen=True):
+    """host.json's `eventHubs`: a batch waits up to `max_wait` seconds for `minimum` events."""
+
+    maximum: int = 100
+    minimum: int = 1
+    max_wait: float = 60.0
+
+
+class EventHubTrigger:
+    """Feeds one function from one event hub; `report` gets one line per invocation."""
+
+    def __init__(
+        self, invoker: Invoker, log: "EventLog", address: EventHubAddress, *, limits: BatchLimits, report: Report
+    ) -> None:
+        self.invoker = invoker
+        self.address = address
+        self.group = invoker.function.trigger.text("consumerGroup", "$Default")
+        self._log = log
+        self._limits = limits
+        self._report = report
+        self._partitions: list[_Partition] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Register the consumer group and begin to read. Raises what the log raises."""
+        await self._log.register(self.group)
+        for number in range(self._log.partitions):
+            partition = _Partition(self, number)
+            self._partitions.append(partition)
+            self._tasks.append(asyncio.create_task(partition.run(), name=f"{self.invoker.function.name}/{number}"))
+
+    async def stop(self, grace: float) -> None:
+        """Let running batches end within `grace` seconds; then cancel them, without a checkpoint."""
+        for partition, task in zip(self._partitions, self._tasks, strict=True):
+            partition.stopping = True
+            if not partition.busy:
+                task.cancel()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def next_batch(self, partition: int, position: int) -> "list[StoredEvent]":
+        """Wait for 1 to `maximum` events beyond `position`; fewer than `minimum` only after `max_wait`."""
+        limits = self._limits
+        batch = await self._log.read(partition, position, limits.maximum)
+        while not batch:
+            await self._log.wait(partition, position)
+            batch = await self._log.read(partition, position, limits.maximum)
+        if len(batch) < limits.minimum:
+            try:
+                async with asyncio.timeout(limits.max_wait):
+                    await self._fill(batch, partition)
+            except TimeoutError:
+                pass
+        return batch
+
+    async def _fill(self, batch: "list[StoredEvent]", partition: int) -> None:
+        while len(batch) < self._limits.minimum:
+            last = batch[-1].sequence_number
+            await self._log.wait(partition, last)
+            batch += await self._log.read(partition, last, self._limits.maximum - len(batch))
+
+    async def position(self, partition: int) -> int:
+        """Return the last sequence number that the function has finished."""
+        return await self._log.checkpoint(self.group, partition)
+
+    async def checkpoint(self, partition: int, position: int) -> None:
+        """Note that the function has finished everything up to `position`."""
+        await self._log.commit(self.group, partition, position)
+
+    def report(self, invocation: Invocation) -> None:
+        """Hand a line to the report."""
+        self._report(invocation)
+
+
+class _Partition:
+    """One partition's loop. `busy` while a batch must not be cancelled lightly."""
+
+    def __init__(self, trigger: EventHubTrigger, number: int) -> None:
+        function = trigger.invoker.function
+        self.stopping = False
+        self.busy = False
+        self._trigger = trigger
+        self._number = number
+        self._name = function.name
+        self._many = function.trigger.text("cardinality", "ONE").upper() == "MANY"
+        self._factory = EventFactory(
+            namespace=trigger.address.namespace,
+            event_hub=trigger.address.name,
+            group=trigger.group,
+            partition=number,
+            data_type=function.trigger.text("dataType").upper(),
+        )
+
+    async def run(self) -> None:
+        """Process batches until stopped, whatever the log does."""
+        faults = 0
+        while not self.stopping:
+            try:
+                position = await self._trigger.position(self._number)
+                while not self.stopping:
+                    position = await self._step(position)
+                    faults = 0
+            except Exception:
+                delay = _FAULT_DELAYS[min(faults, len(_FAULT_DELAYS) - 1)]
+                faults += 1
+                logger.exception(
+                    "function %s, partition %d: the event log failed, trying again in %s s",
+                    *(self._name, self._number, delay),
+                )
+                await asyncio.sleep(delay)
+
+    async def _step(self, position: int) -> int:
+        """Process one batch and checkpoint it. Raises what the log raises; the batch comes again then."""
+        batch = await self._trigger.next_batch(self._number, position)
+        self.busy = True
+        try:
+            position = await self._process(batch)
+            await self._trigger.checkpoint(self._number, position)
+        finally:
+            self.busy = False
+        return position
+
+    async def _process(self, batch: "list[StoredEvent]") -> int:
+        """Return the last sequence number that the function has finished: less than all on a stop."""
+        if self._many:
+            await self._invoke(batch)
+            return batch[-1].sequence_number
+        for event in batch:
+            await self._invoke([event])
+            if self.stopping:
+                break
+        return event.sequence_number
+
+    async def _invoke(self, batch: "list[StoredEvent]") -> None:
+        first, last = batch[0].sequence_number, batch[-1].sequence_number
+        about = Invocation(
+            function=self._name,
+            trigger="eventHubTrigger",
+            count=len(batch),
+            partition=self._number,
+            first_sequence=first,
+            last_sequence=last,
+        )
+        trigger = self._trigger
+        result = await invoke_with_retries(
+            trigger.invoker,
+            lambda: self._factory.many(batch) if self._many else self._factory.one(batch[0]),
+            about,
+            report=trigger.report,
+            pause=self._pause,
+        )
+        if result.error is not None:
+            logger.error(
+                "function %s failed for good: partition %d, sequence numbers %d to %d are checkpointed and will not "
+                "come again (%s)",
+                *(self._name, self._number, first, last, type(result.error).__name__),
+            )
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before a retry; a stop need not wait for it."""
+        if self.stopping:
+            raise asyncio.CancelledError
+        self.busy = False
+        await asyncio.sleep(seconds)
+        self.busy = True
