@@ -35,7 +35,7 @@ RENEW_BEFORE = dt.timedelta(days=120)
 ALWAYS_CERTIFIED = ("localhost", "127.0.0.1", "::1")
 
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class Certificates(msgspec.Struct, frozen=True):
@@ -106,14 +106,14 @@ def _issue(directory: Path, files: Certificates, names: Sequence[str], now: floa
         authority = x509.new_authority(names, start)
         _write_private(directory / "ca.key", authority.key_pem())
         _write_private(files.ca_file, authority.certificate_pem())
-        _log.warning("made a new certificate authority, which devices and browsers must trust: %s", files.ca_file)
+        _logger.warning("made a new certificate authority, which devices and browsers must trust: %s", files.ca_file)
     server = x509.issue_server(authority, names, start)
     _write_private(files.key_file, server.key_pem())
     _write_private(files.certificate_file, server.certificate_pem())
     renew_at = (server.certificate.not_valid_after_utc - RENEW_BEFORE).timestamp()
     note = _Note(names=list(names), renew_at=renew_at, digest=_digest(files))
     _write_private(directory / "issued.json", msgspec.json.encode(note))
-    _log.info("issued a server certificate for %s", ", ".join(names))
+    _logger.info("issued a server certificate for %s", ", ".join(names))
 
 
 def _usable_authority(

@@ -100,10 +100,15 @@ def verify(token: Token, secrets: Iterable[bytes], *, now: float) -> int:
     return matches.index(True)
 
 
-def covers(token: Token, hostnames: Collection[str], path: str) -> bool:
-    """Say whether the token's resource is one of the hosts (lower case), or a whole-segment prefix of host/path."""
+def covers(token: Token, hostnames: Collection[str], path: str, *, exactly: bool = False) -> bool:
+    """Say whether the token is for host/path, host one of the names (lower case), or for a whole-segment prefix of it.
+
+    A device's own token must name the device: `exactly`.
+    """
     host, _, scope = token.resource.partition("/")
-    return without_port(host) in hostnames and (not scope or f"{path}/".startswith(f"{scope.rstrip('/')}/"))
+    if without_port(host) not in hostnames:
+        return False
+    return scope == path if exactly else not scope or f"{path}/".startswith(f"{scope.rstrip('/')}/")
 
 
 def without_port(host: str) -> str:

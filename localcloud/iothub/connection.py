@@ -1,0 +1,231 @@
+"""One device's socket: carries out what its session decides, and says when not to read.
+
+1. A read is one call of the session; its events are one submission, its PUBACKs are written once they are durable,
+   joined with those of other reads of the same commit.
+2. Reading pauses, and TCP pushes back on the device, while any `Pause` holds.
+3. Time is judged by the hub's sweep (`check`), not by a timer per connection.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from enum import Flag, auto
+from typing import TYPE_CHECKING, cast
+
+from localcloud.iothub.event_log import Event, partition_of
+from localcloud.iothub.limits import TokenBucket
+from localcloud.iothub.session import Action, Close, Commit, Judge, Reason, Save, Send, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from localcloud.iothub.auth import Grant
+    from localcloud.iothub.server import HubServer
+    from localcloud.iothub.topics import DeviceTopics
+
+_FLUSH_SECONDS = 5.0  # what a closing connection gets to take its last bytes
+_RATE_BURST_SECONDS = 2.0
+_KEEPALIVE_GRACE = 1.5  # 3.1.2.10
+
+_logger = logging.getLogger(__name__)
+
+
+class Pause(Flag):
+    """Why a connection is not read."""
+
+    NOTHING = 0
+    JUDGING = auto()
+    HUB_FULL = auto()
+    IN_FLIGHT = auto()
+    RATE = auto()
+    OUTBOUND = auto()
+
+
+class Connection(asyncio.Protocol):
+    """See the rules above. The hub makes one per accepted socket."""
+
+    def __init__(self, hub: "HubServer") -> None:
+        self._hub = hub
+        self._limits = hub.limits
+        self._loop = asyncio.get_running_loop()
+        self._session = Session(hub.limits)
+        self._transport: asyncio.Transport
+        self._pause = Pause.NOTHING
+        self._unfinished: deque[tuple[int, bytes]] = deque()
+        self._durable: list[bytes] = []
+        self._in_flight = 0
+        self._partition = 0
+        self._timeout = hub.limits.connect_seconds
+        self._last_heard = self._loop.time()
+        self._stalled_since = 0.0
+        self._bucket: TokenBucket | None = None
+        self._abort: asyncio.TimerHandle | None = None
+        self.grant: Grant | None = None
+        self.peer = "?"
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Enter the hub, or end at once where it has no place."""
+        self._transport = cast("asyncio.Transport", transport)
+        address = transport.get_extra_info("peername")
+        self.peer = f"{address[0]}:{address[1]}" if address else "?"
+        self._transport.set_write_buffer_limits(high=self._limits.outbound_bytes)
+        if not self._hub.admit(self):
+            self.closed = True
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take one read."""
+        if not self.closed:
+            self._last_heard = self._loop.time()
+            self.perform(self._session.receive(data))
+
+    def eof_received(self) -> None:
+        """Close the transport: a half-open connection has no use here."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave the hub."""
+        if self._abort is not None:
+            self._abort.cancel()
+        if not self.closed:
+            self._leave(Reason.LOST, str(exc) if exc else "the peer closed the connection")
+        self._hub.discard(self)
+
+    def pause_writing(self) -> None:
+        """Stop reading from a peer that does not take its answers."""
+        self._stalled_since = self._loop.time()
+        self.pause(Pause.OUTBOUND)
+
+    def resume_writing(self) -> None:
+        """Read again."""
+        self.resume(Pause.OUTBOUND)
+
+    def accept(
+        self, grant: "Grant", topics: "DeviceTopics", stored: "Mapping[str, int] | None", keepalive: int
+    ) -> None:
+        """Become the connection of a device; `stored` and `keepalive` as Session and CONNECT have them."""
+        self.grant = grant
+        self._partition = partition_of(grant.device_id, self._hub.partitions)
+        self._timeout = min(keepalive * _KEEPALIVE_GRACE or self._limits.idle_seconds, self._limits.idle_seconds)
+        self._last_heard = self._loop.time()
+        if self._limits.messages_per_second is not None:
+            burst = max(1.0, self._limits.messages_per_second * _RATE_BURST_SECONDS)
+            self._bucket = TokenBucket(self._limits.messages_per_second, burst, self._last_heard)
+        self.resume(Pause.JUDGING)
+        self.perform(self._session.accept(topics, stored))
+
+    def refuse(self, code: int, why: str) -> None:
+        """Answer the CONNECT with a CONNACK code and end; the reason goes to the log only."""
+        self.perform(self._session.refuse(code, why))
+
+    def perform(self, actions: list[Action]) -> None:
+        """Carry out what the session decided, in order."""
+        for action in actions:
+            if type(action) is Commit:
+                self._commit(action)
+            elif type(action) is Send:
+                self._transport.write(action.data)
+            elif type(action) is Judge:
+                self._hub.judge(self, action.connect)
+            elif type(action) is Save:
+                self._hub.save(self, action)
+            elif type(action) is Close:
+                self.close(action.reason, action.detail)
+
+    def answer(self, data: bytes) -> None:
+        """Write an answer that had to wait; nothing where the connection has ended meanwhile."""
+        if data and not self.closed:
+            self._transport.write(data)
+
+    def close(self, reason: Reason, detail: str) -> None:
+        """End the connection: what was written is flushed, for a while, and the device's place is free at once."""
+        if not self.closed:
+            self._leave(reason, detail)
+            self._abort = self._loop.call_later(_FLUSH_SECONDS, self._transport.abort)
+            self._transport.close()
+
+    def pause(self, why: Pause) -> None:
+        """Stop reading."""
+        if not self._pause and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._pause |= why
+
+    def resume(self, why: Pause) -> None:
+        """Read again where nothing else speaks against it."""
+        if why in self._pause:
+            self._pause &= ~why
+            if not self._pause and not self._transport.is_closing():
+                # What the device sent meanwhile was not heard: its silence is not its fault.
+                self._last_heard = self._loop.time()
+                self._transport.resume_reading()
+
+    def check(self, now: float, wall: float) -> None:
+        """Close where a time has run out: `now` of the loop in seconds, `wall` in unix seconds."""
+        if self.grant is not None and self.grant.expiry <= wall:
+            self.close(Reason.EXPIRED, "the token expired")
+        elif Pause.OUTBOUND in self._pause and now - self._stalled_since > self._limits.stall_seconds:
+            self.close(Reason.STALLED, "the device takes no answers")
+        elif now - self._last_heard > self._timeout and not self._pause:
+            what = "no CONNECT" if self.grant is None else "nothing heard"
+            self.close(Reason.TIMED_OUT, f"{what} for {self._timeout:g} s")
+
+    def flush(self) -> None:
+        """Write the PUBACKs of what a commit made durable."""
+        self.answer(b"".join(self._durable))
+        self._durable.clear()
+
+    def _commit(self, action: Commit) -> None:
+        if not action.events:
+            self._acknowledge_after_others(action.pubacks)
+            return
+        self._hub.counters.messages += len(action.events)
+        self._hub.counters.bytes += action.size
+        self._in_flight += action.size
+        self._unfinished.append((action.size, action.pubacks))
+        if self._in_flight > self._limits.in_flight_bytes:
+            self.pause(Pause.IN_FLIGHT)
+        if self._bucket is not None:
+            self._meter(self._bucket, len(action.events))
+        self._hub.submit(self._partition, action.events, self._on_durable)
+
+    def _on_durable(self) -> None:
+        size, pubacks = self._unfinished.popleft()
+        self._in_flight -= size
+        if pubacks:
+            if not self._durable:
+                self._hub.flush_soon(self)
+            self._durable.append(pubacks)
+        if Pause.IN_FLIGHT in self._pause and self._in_flight <= self._limits.in_flight_bytes // 2:
+            self.resume(Pause.IN_FLIGHT)
+
+    def _acknowledge_after_others(self, pubacks: bytes) -> None:
+        """Acknowledge what needs no commit, in its turn."""
+        if self._unfinished:
+            size, others = self._unfinished.pop()
+            self._unfinished.append((size, others + pubacks))
+        else:
+            self.flush()
+            self.answer(pubacks)
+
+    def _meter(self, bucket: TokenBucket, count: int) -> None:
+        now = self._loop.time()
+        bucket.take(count, now)
+        wait = bucket.wait(now)
+        if wait and Pause.RATE not in self._pause:
+            self.pause(Pause.RATE)
+            self._loop.call_later(wait, self.resume, Pause.RATE)
+
+    def _leave(self, reason: Reason, detail: str) -> None:
+        self.closed = True
+        will = self._session.take_will()
+        self._hub.leave(self, reason, detail)
+        if will is not None and reason not in (Reason.REVOKED, Reason.STOPPED):
+            self._submit_will(will)
+
+    def _submit_will(self, will: Event) -> None:
+        self._hub.counters.messages += 1
+        self._hub.submit(self._partition, [will], _nothing)
+
+
+def _nothing() -> None:
+    """Nobody waits for a will to be durable."""
