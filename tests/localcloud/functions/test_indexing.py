@@ -45,7 +45,7 @@ def load(directory: Path, text: str):
         ),
         (
             ROUTE + OUT + "def f(req: func.HttpRequest, o: func.Out[dict]) -> str: pass",
-            "cannot load the f function: binding type \"'o'\" and dataType \"signalR\" in the binding decorator do not "
+            'cannot load the f function: binding type "\'o\'" and dataType "signalR" in the binding decorator do not '
             "match the corresponding function parameter's Python type annotation dict",
         ),
         (
@@ -134,7 +134,8 @@ def test_typing_list_plain_parameters_and_async_functions_are_indexed(tmp_path: 
 def test_a_retry_policy_is_read_with_its_times_in_seconds(tmp_path: Path) -> None:
     policy = '@app.retry(strategy="exponential_backoff", max_retry_count="-1", minimum_interval="00:00:02", '
     (function,) = load(
-        tmp_path, HUB.format(more="") + policy + 'maximum_interval="00:01:30")\ndef f(e: List[func.EventHubEvent]): pass'
+        tmp_path,
+        HUB.format(more="") + policy + 'maximum_interval="00:01:30")\ndef f(e: List[func.EventHubEvent]): pass',
     )
     assert function.retry is not None
     assert (function.retry.max_retries, function.retry.minimum, function.retry.maximum) == (-1, 2.0, 90.0)
@@ -142,7 +143,9 @@ def test_a_retry_policy_is_read_with_its_times_in_seconds(tmp_path: Path) -> Non
 
 def test_a_missing_setting_is_named_with_the_binding_that_wants_it(tmp_path: Path) -> None:
     source = '@app.timer_trigger(arg_name="t", schedule="%WHEN%")\ndef f(t): pass'
-    with pytest.raises(SettingError, match=r"'%WHEN%' does not resolve.*setting WHEN \(function f, binding t, schedule"):
+    with pytest.raises(
+        SettingError, match=r"'%WHEN%' does not resolve.*setting WHEN \(function f, binding t, schedule"
+    ):
         load(tmp_path, source)
 
 
