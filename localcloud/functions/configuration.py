@@ -91,7 +91,8 @@ def _override(raw: Any, keys: list[str], value: str) -> None:
 
 
 def _spelled(raw: Mapping[str, Any], key: str) -> str:
-    return next((known for known in raw if known.lower() == key.lower()), key)
+    """Return the key as it is spelled in the file, whatever its case; a new one begins with a small letter."""
+    return next((known for known in raw if known.lower() == key.lower()), key[:1].lower() + key[1:])
 
 
 def _check(path: Path, host: HostJson) -> None:

@@ -215,7 +215,7 @@ def _response(value: Any) -> web.Response:
             f'unable to encode outgoing TypedData: unsupported type "http" for Python type "{type(value).__name__}"'
         )
     response = web.Response(body=value.get_body(), status=int(value.status_code))
-    del response.headers["Content-Type"]
+    response.headers.popall("Content-Type", None)
     for name, text in value.headers.items():
         if name.lower() not in _OWN_HEADERS:
             response.headers.add(name, text)

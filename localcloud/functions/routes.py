@@ -108,8 +108,7 @@ def _segment(
             defaults[name] = default
         group = f"p{len(names)}"
         names[group] = name
-        several = ".*" if star else ("[^/]+" if alone else "[^/]+?")
-        pattern += re.escape(segment[end : match.start()]) + f"(?P<{group}>{several})"
+        pattern += re.escape(segment[end : match.start()]) + f"(?P<{group}>{'.*' if star else '[^/]+'})"
         end = match.end()
     pattern += re.escape(segment[end:])
     optional = alone and bool(star or mark or default is not None)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
+from aiohttp import ClientSession, web
 
 from localcloud.iothub.event_log import SqliteEventLog
 from tests.localcloud.functions.shop import SAMPLE_APP, MakeShop, Shop
@@ -65,14 +64,16 @@ async def client() -> AsyncIterator[ClientSession]:
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[[Shop], Awaitable[str]]]:
     """Serve a shop on a free loopback port; gives the base URL."""
-    servers: list[TestServer] = []
+    runners: list[web.AppRunner] = []
 
     async def start(shop: Shop) -> str:
-        server = TestServer(shop.host.web_app)
-        servers.append(server)
-        await server.start_server()
-        return str(server.make_url("")).rstrip("/")
+        runner = shop.host.runner()
+        runners.append(runner)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     yield start
-    for server in servers:
-        await server.close()
+    for runner in runners:
+        await runner.cleanup()

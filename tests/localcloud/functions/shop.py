@@ -13,6 +13,7 @@ from localcloud.keys import Keys
 
 SAMPLE_APP = Path(__file__).parents[2] / "sample_app"
 ORDERS_CONNECTION = "Endpoint=sb://shop.example/;SharedAccessKeyName=owner;SharedAccessKey=c2VjcmV0;EntityPath=orders"
+SIGNALR_KEY = "c2lnbmFsci1rZXktb2YtdGhlLXNob3AtZm9yLXRlc3Rz"
 ENVELOPE = Envelope({"iothub-connection-device-id": "till-1", "message-id": "m1"}, {"shop": "north"})
 
 
@@ -29,7 +30,7 @@ class Shop:
             keys=self.keys,
             settings={
                 "OrdersConnection": ORDERS_CONNECTION,
-                "AzureSignalRConnectionString": "Endpoint=http://localhost;Port=8888;AccessKey=a2V5;Version=1.0;",
+                "AzureSignalRConnectionString": f"Endpoint=http://localhost;Port=8888;AccessKey={SIGNALR_KEY};Version=1.0;",
             },
             environment=environment,
             report=self.invocations.append,
@@ -53,5 +54,5 @@ MakeShop = Callable[..., Awaitable[Shop]]
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait for a condition, with a deadline."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -182,5 +182,5 @@ async def test_two_functions_on_one_consumer_group_are_refused(tmp_path: Path, m
 
 async def until_checkpoint(log: SqliteEventLog, group: str, sequence_number: int) -> None:
     async with asyncio.timeout(5):
-        while await log.checkpoint(group, 0) != sequence_number:
+        while await log.checkpoint(group, 0) != sequence_number:  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""The events that the host builds equal, field by field, what azure-functions' own converter makes of Azure's message."""
+"""Our events equal, field by field, what azure-functions' own converter makes of the real host's message."""
 
 import json
 from types import SimpleNamespace
@@ -129,5 +129,5 @@ def test_data_type_string_fails_a_batch_with_an_empty_body_and_replaces_bad_utf8
 
 
 def test_without_a_data_type_one_body_that_is_not_json_fails_the_batch() -> None:
-    with pytest.raises(ValueError, match='sequence number 1 is not JSON.*data_type="binary"'):
+    with pytest.raises(ValueError, match=r'sequence number 1 is not JSON.*data_type="binary"'):
         factory("").many([*STORED, StoredEvent(1, 0, NOON, TILL, b"not json")])

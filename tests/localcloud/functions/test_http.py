@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import jwt
 import pytest
 from aiohttp import ClientSession, FormData
 
 from localcloud.functions.http import HttpLimits
-from tests.localcloud.functions.shop import MakeShop, Shop
+from tests.localcloud.functions.shop import SIGNALR_KEY, MakeShop, Shop
 
 ALLOWED = "http://shop.example:8080"
 
@@ -19,7 +20,6 @@ async def url(shop: Shop, serve) -> str:
 
 async def test_a_route_gives_its_parameters_query_and_headers(url: str, client: ClientSession) -> None:
     async with client.get(f"{url}/shop/Orders/7?a=1&a=2&empty=&b=x%20y", headers={"User-Agent": "t"}) as response:
-        assert response.status == 404 or response.status == 200
         assert await response.json() == {"id": "7", "query": {"a": "1,2", "b": "x y"}, "agent": "t"}
         assert response.headers["Content-Type"] == "application/json"
         assert response.headers["X-Shop"] == "orders"
@@ -81,8 +81,8 @@ async def test_keys_are_neither_reported_nor_logged(
 ) -> None:
     caplog.set_level(0)
     async with client.post(f"{url}/shop/orders", params={"code": shop.keys.function_default}, data=b"{") as response:
-        assert response.status == 500
-    told = caplog.text + repr(shop.invocations) + await response.text()
+        told = repr(shop.invocations) + await response.text() + caplog.text
+    assert response.status == 500
     assert shop.keys.function_default not in told
     assert shop.of("create_order")[0].request == "POST /shop/orders"
 
@@ -103,7 +103,7 @@ async def test_an_error_is_a_500_without_its_text_or_trace(url: str, client: Cli
 async def test_a_result_that_is_no_response_fails_in_the_workers_words(
     tmp_path: Path, make_shop: MakeShop, serve, client: ClientSession
 ) -> None:
-    source = "import azure.functions as func\napp = func.FunctionApp(http_auth_level='anonymous')\n"
+    source = "import azure.functions as func\napp = func.FunctionApp(http_auth_level='ANONYMOUS')\n"
     (tmp_path / "function_app.py").write_text(source + "@app.route(route='f')\ndef f(req): return None")
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
     shop = await make_shop(tmp_path)
@@ -164,14 +164,12 @@ async def test_bodies_and_requests_at_once_are_bounded(make_shop: MakeShop, serv
 
 
 async def test_a_viewer_gets_an_address_with_its_own_host_name_and_user_id(url: str, client: ClientSession) -> None:
-    import jwt  # noqa: PLC0415
-
     for host in ("localhost:9", "127.0.0.1:9"):
         async with client.post(f"{url}/shop/shoppers/ann/negotiate", headers={"Host": host}) as response:
             info = await response.json(content_type="application/json")
         name = host.partition(":")[0]
         assert info["url"] == f"http://{name}:8888/client/?hub=orders"
-        claims = jwt.decode(info["accessToken"], "a2V5", algorithms=["HS256"], audience=info["url"])
+        claims = jwt.decode(info["accessToken"], SIGNALR_KEY, algorithms=["HS256"], audience=info["url"])
         assert claims["nameid"] == "ann"
 
 
@@ -199,7 +197,7 @@ async def test_health_and_metrics_are_the_callers(make_shop: MakeShop, serve, cl
 async def test_form_bodies_and_cookies_pass(tmp_path: Path, make_shop: MakeShop, serve, client: ClientSession) -> None:
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
     (tmp_path / "function_app.py").write_text(
-        "import azure.functions as func\napp = func.FunctionApp(http_auth_level='anonymous')\n"
+        "import azure.functions as func\napp = func.FunctionApp(http_auth_level='ANONYMOUS')\n"
         "@app.route(route='f')\ndef f(req: func.HttpRequest) -> func.HttpResponse:\n"
         "    response = func.HttpResponse(req.form['a'], mimetype='text/html')\n"
         "    response.headers.add('Set-Cookie', 'x=1')\n    response.headers.add('Set-Cookie', 'y=2')\n"

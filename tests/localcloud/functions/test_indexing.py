@@ -25,28 +25,39 @@ def load(directory: Path, text: str):
     [
         (
             HUB.format(more="") + "def f(e: list[func.EventHubEvent]): pass",
-            "cannot load the f function: binding e has invalid non-type annotation "
-            "list[azure.functions._eventhub.EventHubEvent]",
+            (
+                "cannot load the f function: binding e has invalid non-type annotation "
+                "list[azure.functions._eventhub.EventHubEvent]"
+            ),
         ),
         (
             ROUTE + "def f(req: func.HttpRequest) -> func.HttpResponse | None: pass",
-            "cannot load the f function: has invalid non-type return annotation "
-            "azure.functions._http.HttpResponse | None",
+            (
+                "cannot load the f function: has invalid non-type return annotation "
+                "azure.functions._http.HttpResponse | None"
+            ),
         ),
         (
             ROUTE + "def f(req: func.HttpRequest, extra: int = 1) -> str: pass",
-            "cannot load the f function: the following parameters are declared in Python but not in the function "
-            "definition (function.json or function decorators):  {'extra'}",
+            (
+                "cannot load the f function: the following parameters are declared in Python but not in the function "
+                "definition (function.json or function decorators):  {'extra'}"
+            ),
         ),
         (
             ROUTE + OUT + "def f(req: func.HttpRequest) -> str: pass",
-            "cannot load the f function: Extra parameters in binding definition — the following parameters are "
-            "declared as bindings but are not present in Python: {'o'}",
+            (
+                "cannot load the f function: Extra parameters in binding definition — the following parameters are "
+                "declared as bindings but are not present in Python: {'o'}"
+            ),
         ),
         (
             ROUTE + OUT + "def f(req: func.HttpRequest, o: func.Out[dict]) -> str: pass",
-            'cannot load the f function: binding type "\'o\'" and dataType "signalR" in the binding decorator do not '
-            "match the corresponding function parameter's Python type annotation dict",
+            (
+                "cannot load the f function: "
+                'binding type "\'o\'" and dataType "signalR" in the binding decorator do not '
+                "match the corresponding function parameter's Python type annotation dict"
+            ),
         ),
         (
             ROUTE + OUT + "def f(req: func.HttpRequest, o: func.Out) -> str: pass",
@@ -54,13 +65,18 @@ def load(directory: Path, text: str):
         ),
         (
             ROUTE + OUT + "def f(req: func.HttpRequest, o: str) -> str: pass",
-            'cannot load the f function: binding o is declared to have the "out" direction, but its annotation in '
-            "Python is not a subclass of azure.functions.Out",
+            (
+                'cannot load the f function: binding o is declared to have the "out" direction, but its annotation in '
+                "Python is not a subclass of azure.functions.Out"
+            ),
         ),
         (
             ROUTE + "def f(req: func.Out[str]) -> str: pass",
-            'cannot load the f function: binding req is declared to have the "in" direction in the binding decorator, '
-            "but its annotation is azure.functions.Out in Python",
+            (
+                "cannot load the f function: "
+                'binding req is declared to have the "in" direction in the binding decorator, '
+                "but its annotation is azure.functions.Out in Python"
+            ),
         ),
         (
             ROUTE + "def f(req: func.HttpRequest) -> dict: pass",
@@ -72,13 +88,19 @@ def load(directory: Path, text: str):
         ),
         (
             ROUTE + "def f(req: func.HttpRequest, context: str) -> str: pass",
-            'cannot load the f function: the "context" parameter is expected to be of type azure.functions.Context, '
-            "got \"<class 'str'>\"",
+            (
+                "cannot load the f function: "
+                'the "context" parameter is expected to be of type azure.functions.Context, '
+                "got \"<class 'str'>\""
+            ),
         ),
         (
             HUB.format(more=', data_type="undefined"') + "def f(e: int): pass",
-            'cannot load the f function: type of e binding in the binding decorator "eventHubTrigger" does not match '
-            'its Python annotation "int"',
+            (
+                "cannot load the f function: "
+                'type of e binding in the binding decorator "eventHubTrigger" does not match '
+                'its Python annotation "int"'
+            ),
         ),
     ],
 )
@@ -99,8 +121,10 @@ def test_what_fails_in_azure_fails_here_in_the_same_words(tmp_path: Path, source
             "issubclass() arg 1 must be a class",
         ),
         (
-            '@app.timer_trigger(arg_name="t", schedule="* * * * *")\n'
-            '@app.retry(strategy="fixed_delay", max_retry_count="1", delay_interval="5 s")\ndef f(t): pass',
+            (
+                '@app.timer_trigger(arg_name="t", schedule="* * * * *")\n'
+                '@app.retry(strategy="fixed_delay", max_retry_count="1", delay_interval="5 s")\ndef f(t): pass'
+            ),
             ValueError,
             "time data '5 s' does not match format '%H:%M:%S'",
         ),

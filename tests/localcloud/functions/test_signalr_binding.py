@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from localcloud.functions.app import Binding
 from localcloud.functions.bindings import BindingData, SettingError
 from localcloud.functions.signalr_binding import SignalRConnectionInfo, SignalROutput, SignalROutputError
-from tests.localcloud.functions.shop import MakeShop, until
+from tests.localcloud.functions.shop import SIGNALR_KEY, MakeShop, until
 
 HUB = "/api/v1/hubs/orders"
 
@@ -32,7 +32,7 @@ class Service:
 
     @property
     def connection_string(self) -> str:
-        return f"Endpoint=http://localhost;Port={self.server.port};AccessKey=a2V5;Version=1.0;"
+        return f"Endpoint=http://localhost;Port={self.server.port};AccessKey={SIGNALR_KEY};Version=1.0;"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_calls_are_signed_for_their_url(service: Service, output: SignalRO
     await output({"target": "t"})
     await output({"target": "t"})
     url = f"http://localhost:{service.server.port}{HUB}"
-    claims = jwt.decode(service.tokens[0], "a2V5", algorithms=["HS256"], audience=url)
+    claims = jwt.decode(service.tokens[0], SIGNALR_KEY, algorithms=["HS256"], audience=url)
     assert claims["exp"] > claims["iat"]
     assert service.tokens[0] == service.tokens[1]
 
