@@ -151,6 +151,7 @@ class Decoder:
             if stop - position > self.max_packet_bytes:
                 raise _MalformedError(f"a packet of {stop - position} bytes", oversized=True)
             if stop > end:
+                _expect_known(first)  # now, and not when its body is here: much garbage looks like a long packet
                 self._needed = stop - position
                 return position
             header = _PUBLISH.get(first)
@@ -231,12 +232,15 @@ def _decode_publish(header: tuple[int, bool], data: bytes, start: int, stop: int
     return Publish(data[topic:topic_end], data[payload:stop], qos, packet_id, retain)
 
 
-def _decode_other(first: int, body: bytes) -> Packet:
-    decode = _DECODERS.get(first)
-    if decode is None:
+def _expect_known(first: int) -> None:
+    if first not in _PUBLISH and first not in _DECODERS:
         raise _MalformedError(f"packet type 0x{first:02x}")
+
+
+def _decode_other(first: int, body: bytes) -> Packet:
+    _expect_known(first)
     reader = _Reader(body)
-    packet = decode(reader)
+    packet = _DECODERS[first](reader)
     reader.expect_end()
     return packet
 

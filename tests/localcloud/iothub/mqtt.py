@@ -1,5 +1,8 @@
 """The client's side of MQTT 3.1.1, as tests send it; written apart from localcloud.iothub.packets on purpose."""
 
+import asyncio
+import contextlib
+import ssl
 import struct
 
 
@@ -51,3 +54,37 @@ def unsubscribe(packet_id: int, *filters: str) -> bytes:
 
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
+
+
+class Client:
+    """A device on a real socket that says exactly what it is told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, port: int, context: ssl.SSLContext | None = None) -> "Client":
+        name = "localhost" if context else None
+        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name))
+
+    def send(self, *data: bytes) -> None:
+        self.writer.write(b"".join(data))
+
+    async def receive(self) -> bytes:
+        """Return the next whole packet, b"" where the hub has closed."""
+        async with asyncio.timeout(10):
+            try:
+                first = await self.reader.readexactly(2)
+                assert first[1] < 128
+                return first + await self.reader.readexactly(first[1])
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return b""
+
+    async def ask(self, *data: bytes) -> bytes:
+        self.send(*data)
+        return await self.receive()
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
