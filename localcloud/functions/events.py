@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # naive UTC: what the worker makes of the host's times
 _MILLISECOND = timedelta(milliseconds=1)
 _IOT_HUB = "iothub-"
+_MAX_SHARED = 1024
 
 
 class EmptyBodyError(AssertionError):
@@ -36,24 +37,21 @@ class EventFactory:
             "PartitionId": str(partition),
         }
         self._data_type = data_type
+        self._shared: dict[int, tuple[Envelope, dict[str, str]]] = {}
 
     def many(self, stored: "Sequence[StoredEvent]") -> list[EventHubEvent]:
         """Build a batch. Raises EmptyBodyError and ValueError where Azure's host or worker would fail the batch."""
         metadata = _LazyMetadata(self._context, stored)
         bodies = [event.body for event in stored] if self._data_type == "BINARY" else self._decoded(stored)
-        cache: dict[int, dict[str, str]] = {}
-        events = []
+        shared, events = self._shared, []
         milliseconds, when, enqueued = -1, _EPOCH, ""
         for event, body in zip(stored, bodies, strict=True):
             if event.enqueued_time != milliseconds:
                 milliseconds = event.enqueued_time
                 when = _EPOCH + milliseconds * _MILLISECOND
                 enqueued = _json_time(when) + "Z"
-            envelope = event.envelope
-            shared = cache.get(id(envelope))
-            if shared is None:
-                shared = cache[id(envelope)] = _iot_hub_metadata(envelope)
-            about = shared.copy()
+            found = shared.get(id(event.envelope)) or self._remember(event.envelope)
+            about = found[1].copy()
             about["enqueuedtime"] = enqueued
             events.append(
                 EventHubEvent(
@@ -66,6 +64,13 @@ class EventFactory:
                 )
             )
         return events
+
+    def _remember(self, envelope: "Envelope") -> "tuple[Envelope, dict[str, str]]":
+        """Keep what the messages of one device share; with its envelope, so that no other gets the same id."""
+        if len(self._shared) >= _MAX_SHARED:
+            self._shared.clear()
+        found = self._shared[id(envelope)] = envelope, _iot_hub_metadata(envelope)
+        return found
 
     def one(self, event: "StoredEvent") -> EventHubEvent:
         """Build the single event of cardinality "one"; its offset is text there."""
