@@ -70,6 +70,8 @@ def supervise(command: Sequence[str], directory: Path) -> int:
     except _StopRequestedError as request:
         return 128 + request.number
     finally:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave the child behind
         if child is not None:
             _stop(child)
         for number, handler in previous.items():

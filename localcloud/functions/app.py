@@ -51,6 +51,19 @@ class AppFunction(msgspec.Struct, frozen=True):
     retry: RetryPolicy | None
 
 
+_CONNECTION_OPTIONS = {
+    "eventHubTrigger": ("connection", ""),
+    "signalR": ("connectionStringSetting", "AzureSignalRConnectionString"),
+    "signalRConnectionInfo": ("connectionStringSetting", "AzureSignalRConnectionString"),
+}
+
+
+def connection_name(binding: Binding) -> str:
+    """Return the name of the setting that holds the binding's connection string, "" where it has none."""
+    option, default = _CONNECTION_OPTIONS.get(binding.type, ("", ""))
+    return binding.text(option, default)
+
+
 def load_app(directory: Path, settings: Mapping[str, str]) -> list[AppFunction]:
     """Import the app in `directory` and index it; `settings` are the app settings (the environment).
 

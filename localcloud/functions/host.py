@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from localcloud.functions.access import LOOPBACK_HOSTS, cors_rules
-from localcloud.functions.app import AppFunction, load_app
+from localcloud.functions.app import AppFunction, connection_name, load_app
 from localcloud.functions.bindings import event_hub_address
 from localcloud.functions.configuration import apply_settings, read_host_json, read_local_settings, time_span
 from localcloud.functions.eventhub_trigger import BatchLimits, EventHubTrigger
@@ -60,11 +60,24 @@ def _ignore(_: Invocation) -> None:
     pass
 
 
+def _harmless(report: Callable[[Invocation], None]) -> Callable[[Invocation], None]:
+    """Keep a report's own failure (a closed terminal, say) from failing what it tells of."""
+
+    def reported(invocation: Invocation) -> None:
+        try:
+            report(invocation)
+        except Exception:
+            logger.exception("an invocation of %s could not be reported", invocation.function)
+
+    return reported
+
+
 class FunctionsHost:
     """Runs the function app in `app_dir`. Construct it in the event loop's thread; the app is imported at once.
 
-    `settings` are defaults for app settings; the environment and local.settings.json win. `event_hub` gives the log
-    for a namespace's host name and an event hub's name. `report` gets one line per invocation. `ca_file` is trusted
+    `settings` are defaults for app settings; the environment and local.settings.json win. `connections` are connection
+    strings by binding type, for bindings whose own setting is missing. `event_hub` gives the log for a namespace's
+    host name and an event hub's name. `report` gets one line per invocation. `ca_file` is trusted
     besides the system's certificates when messages go to a SignalR service over TLS.
     Raises ConfigurationError, SettingError, RouteError, ScheduleError, DuplicateConsumerGroupError,
     and what fails the app's indexing in Azure.
@@ -77,6 +90,7 @@ class FunctionsHost:
         event_hub: "Callable[[str, str], EventLog]",
         keys: Keys,
         settings: Mapping[str, str] | None = None,
+        connections: Mapping[str, str] | None = None,
         static_dir: Path | None = None,
         allowed_hosts: Iterable[str] = LOOPBACK_HOSTS,
         report: Callable[[Invocation], None] = _ignore,
@@ -92,7 +106,7 @@ class FunctionsHost:
         self._environment = environment
         self._configuration = read_host_json(app_dir, environment)
         self._event_hub = event_hub
-        self._report = report
+        self._report = _harmless(report)
         self._ca_file = ca_file
         self._threads = _thread_pool(environment)
         self._session: ClientSession | None = None
@@ -103,6 +117,7 @@ class FunctionsHost:
         self.counters: dict[str, FunctionCounters] = {}
         """By function name; the host writes them, anyone may read."""
         for function in load_app(app_dir, environment):
+            _connect(function, connections or {}, environment)
             self._add(function)
         self._refuse_shared_groups()
         http = self._configuration.extensions.http
@@ -112,7 +127,7 @@ class FunctionsHost:
             keys=keys,
             rules=cors_rules(allowed_hosts, local.host.cors, credentials=local.host.cors_credentials),
             limits=limits or HttpLimits(outstanding_requests=http.max_outstanding_requests),
-            report=report,
+            report=self._report,
             site=StaticSite(static_dir, content_security_policy) if static_dir else None,
             index=lambda: plain_page(
                 [(row.methods, row.url) for row in self.describe("") if row.url], static_dir, content_security_policy
@@ -153,7 +168,7 @@ class FunctionsHost:
 
     def _event_hub_trigger(self, invoker: Invoker) -> EventHubTrigger:
         trigger = invoker.function.trigger
-        address = event_hub_address(trigger.text("connection"), trigger.text("eventHubName"), self._environment)
+        address = event_hub_address(connection_name(trigger), trigger.text("eventHubName"), self._environment)
         options = self._configuration.extensions.event_hubs
         return EventHubTrigger(
             invoker,
@@ -245,6 +260,14 @@ def _unsupported(function: AppFunction) -> str:
             if binding.type not in known:
                 return f"this host has no {binding.type} binding ({binding.name})"
     return ""
+
+
+def _connect(function: AppFunction, connections: Mapping[str, str], settings: MutableMapping[str, str]) -> None:
+    """Set the connection strings that the function's bindings name and nobody has set."""
+    for binding in (function.trigger, *function.inputs, *function.outputs):
+        name = connection_name(binding)
+        if name and not settings.get(name) and binding.type in connections:
+            settings[name] = connections[binding.type]
 
 
 def _thread_pool(settings: Mapping[str, str]) -> ThreadPoolExecutor:

@@ -14,15 +14,13 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from localcloud.functions.access import LOOPBACK_HOSTS, host_name
+from localcloud.functions.app import Binding, connection_name
 from localcloud.functions.bindings import BindingData, SettingError, compile_expression, connection_setting
 from localcloud.signalr.tokens import ConnectionString, make_token, parse_connection_string
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-    from localcloud.functions.app import Binding
-
-_DEFAULT_SETTING = "AzureSignalRConnectionString"
 _TOKEN_SECONDS = 3600
 _TIMEOUT_SECONDS = 10.0
 _MAX_CACHED_TOKENS = 256
@@ -46,7 +44,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=False, rename="camel"):
 class SignalROutput:
     """Sends what a function puts out to one SignalR hub. `session` is made when it is first needed."""
 
-    def __init__(self, binding: "Binding", settings: Mapping[str, str], session: "Callable[[], ClientSession]") -> None:
+    def __init__(self, binding: Binding, settings: Mapping[str, str], session: "Callable[[], ClientSession]") -> None:
         connection = _connection(binding, settings)
         self._key = connection.access_key
         self._base = connection.base_url
@@ -136,7 +134,7 @@ def _group_change(hub: str, message: Message) -> tuple[str, str]:
 class SignalRConnectionInfo:
     """Makes what a viewer needs to connect: `{"url", "accessToken"}` as JSON text."""
 
-    def __init__(self, binding: "Binding", settings: Mapping[str, str]) -> None:
+    def __init__(self, binding: Binding, settings: Mapping[str, str]) -> None:
         connection = _connection(binding, settings)
         self._key = connection.access_key
         self._url = connection.client_url(binding.text("hubName"))
@@ -152,8 +150,8 @@ class SignalRConnectionInfo:
         return msgspec.json.encode({"url": url, "accessToken": token}).decode()
 
 
-def _connection(binding: "Binding", settings: Mapping[str, str]) -> ConnectionString:
-    name = binding.text("connectionStringSetting", _DEFAULT_SETTING)
+def _connection(binding: Binding, settings: Mapping[str, str]) -> ConnectionString:
+    name = connection_name(binding)
     try:
         return parse_connection_string(connection_setting(name, settings, "SignalR"))
     except SettingError:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from localcloud.functions.bindings import SettingError
+from localcloud.functions.host import _harmless
 from localcloud.functions.invocation import FunctionTimeoutError
+from localcloud.iothub.event_log import SqliteEventLog
 from tests.localcloud.functions.shop import MakeShop, Shop, until
 
 
@@ -61,3 +63,48 @@ async def test_a_host_that_never_started_stops_too(make_shop: MakeShop) -> None:
     shop = await make_shop(start=False)
     async with asyncio.timeout(1):
         await shop.host.stop()
+
+
+async def test_a_connection_that_nobody_set_is_this_clouds_own(make_shop: MakeShop, tmp_path: Path) -> None:
+    (tmp_path / "host.json").write_text('{"version": "2.0"}')
+    (tmp_path / "function_app.py").write_text(
+        "import azure.functions as func\napp = func.FunctionApp()\n"
+        "@app.event_hub_message_trigger(arg_name='e', connection='Mine', event_hub_name='h', consumer_group='g')\n"
+        "def f(e: func.EventHubEvent) -> None: pass\n"
+    )
+    environment: dict[str, str] = {}
+    own = {"eventHubTrigger": "Endpoint=sb://own.example/;EntityPath=theirs"}
+    shop = await make_shop(tmp_path, environment, connections=own)
+    assert shop.host.describe("")[0].detail == "theirs, group g"
+    assert environment["Mine"] == own["eventHubTrigger"]
+
+
+async def test_an_asgi_app_is_served(make_shop: MakeShop, tmp_path: Path, serve, client) -> None:
+    (tmp_path / "host.json").write_text('{"version": "2.0", "extensions": {"http": {"routePrefix": ""}}}')
+    (tmp_path / "function_app.py").write_text(
+        "import azure.functions as func\n"
+        "async def site(scope, receive, send):\n"
+        "    headers = [(b'x-path', scope['path'].encode())]\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})\n"
+        "    await send({'type': 'http.response.body', 'body': b'asgi'})\n"
+        "app = func.AsgiFunctionApp(site, http_auth_level=func.AuthLevel.ANONYMOUS)\n"
+        "app.startup_task_done = True\n"
+    )
+    shop = await make_shop(tmp_path)
+    async with client.get(f"{await serve(shop)}/any/where") as response:
+        assert (await response.text(), response.headers["x-path"]) == ("asgi", "/any/where")
+    shop.app.app.startup_task_done = False  # else its __del__ starts a loop inside ours
+
+
+async def test_a_report_that_fails_does_not_fail_the_function(
+    make_shop: MakeShop, log: SqliteEventLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = await make_shop(start=False)
+    shop.host._event_hubs[0]._report = _harmless(lambda _: (_ for _ in ()).throw(BrokenPipeError()))
+    await shop.host.start()
+    await shop.send(b"one")
+    async with asyncio.timeout(5):
+        while await log.checkpoint("billing", 0) != 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert shop.host.counters["bill"].invocations == 1
+    assert "an invocation of bill could not be reported" in caplog.text
