@@ -58,7 +58,7 @@ def _sequences(invocation: Invocation) -> str:
 def _outcome(invocation: Invocation) -> str:
     outcome: str = invocation.outcome
     if invocation.status is not None:
-        outcome = f"{invocation.status} {outcome}"
+        outcome = str(invocation.status) if outcome == "ok" else f"{invocation.status} {outcome}"
     if invocation.retry:
         outcome += f" at retry {invocation.retry}"
     if invocation.error is not None:
