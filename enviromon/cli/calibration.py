@@ -12,7 +12,9 @@ from enviromon.calibration import Calibration, Line, Version
 from enviromon.cli.common import console, data_option, json_option, print_json, table, with_stores
 from enviromon.errors import EnviromonError
 from enviromon.metrics import METRICS
+from enviromon.reports import calibration_view
 from enviromon.stores import Stores
+from enviromon.updates import iso
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 BEGINNING = 0
@@ -80,7 +82,7 @@ def show(device_id: str, data: Path, as_json: bool) -> None:  # noqa: FBT001 - c
 
     found = with_stores(data, work)
     if as_json:
-        print_json({"deviceId": device_id, "versions": [_as_json(version) for version in found.versions]})
+        print_json(calibration_view(device_id, found))
     elif found.versions:
         _print(device_id, found)
     else:
@@ -119,16 +121,11 @@ def _print(device_id: str, shown: Calibration) -> None:
     rows = table("device", "valid from", "metric", "slope", "intercept", right={"slope", "intercept"})
     for version in shown.versions:
         for name, line in version.lines.items():
-            rows.add_row(device_id, _since(version), name, f"{line.slope:g}", f"{line.intercept:+g}")
+            rows.add_row(
+                device_id,
+                "the beginning" if version.valid_from == BEGINNING else iso(version.valid_from),
+                name,
+                f"{line.slope:g}",
+                f"{line.intercept:+g}",
+            )
     console().print(rows)
-
-
-def _since(version: Version) -> str:
-    if version.valid_from == BEGINNING:
-        return "the beginning"
-    return dt.datetime.fromtimestamp(version.valid_from / 1000, dt.UTC).isoformat().replace("+00:00", "Z")
-
-
-def _as_json(version: Version) -> dict[str, object]:
-    lines = {name: {"slope": line.slope, "intercept": line.intercept} for name, line in version.lines.items()}
-    return {"validFrom": version.valid_from, "lines": lines}

@@ -118,6 +118,6 @@ def with_stores(data: Path, work: "Callable[[Stores], Coroutine[Any, Any, Result
 
 def running_system(data: Path) -> Mapping[str, Any] | None:
     """What `enviromon up` wrote about itself when it started on this data directory; None where none runs."""
-    from localcloud.cloud import read_running  # noqa: PLC0415
+    from localcloud.data_directory import read_running  # noqa: PLC0415
 
     return read_running(data)

@@ -1,12 +1,14 @@
 """`enviromon dead-letters`: what was refused, and why."""
 
-import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import click
+from rich.text import Text
 
 from enviromon.cli.common import console, data_option, json_option, print_json, table, with_stores
-from enviromon.stores import DeadLetter, Stores, each
+from enviromon.reports import dead_letter_view
+from enviromon.stores import Stores, each
 
 SHOWN_BODY_CHARACTERS = 60
 
@@ -18,38 +20,24 @@ def dead_letters(data: Path, as_json: bool) -> None:  # noqa: FBT001 - click's s
     """List the readings that were rejected, the oldest first."""
     letters = with_stores(data, _all)
     if as_json:
-        print_json([_as_json(letter) for letter in letters])
-        return
-    if not letters:
+        print_json(letters)
+    elif not letters:
         console().print("No dead letters: everything that arrived was believed.")
-        return
-    rows = table("enqueued", "device", "partition", "sequence", "reason", "what was wrong", "body", right={"sequence"})
-    for letter in letters:
-        body = repr(letter.body.decode(errors="backslashreplace"))[1:-1]
-        shown = body if len(body) <= SHOWN_BODY_CHARACTERS else body[: SHOWN_BODY_CHARACTERS - 1] + "…"
-        place = (letter.partition, f"{letter.sequence}/{letter.index}")
-        rows.add_row(_iso(letter), letter.device_id, *place, letter.reason, letter.detail, shown)
-    console().print(rows, markup=False)
+    else:
+        rows = table("enqueued", "device", "partition", "sequence", "what was wrong", "body", right={"sequence"})
+        for letter in letters:
+            place = (letter["partition"], f"{letter['sequence']}/{letter['index']}")
+            verdict = Text.assemble((letter["reason"], "bold"), " ", letter["detail"])
+            rows.add_row(
+                letter["enqueuedTime"], Text(letter["deviceId"]), *place, verdict, Text(_shortened(letter["body"]))
+            )
+        console().print(rows)
 
 
-async def _all(stores: Stores) -> list[DeadLetter]:
-    return [letter async for letter in each(stores.dead_letters.page)]
+async def _all(stores: Stores) -> list[dict[str, Any]]:
+    return [dead_letter_view(letter) async for letter in each(stores.dead_letters.page)]
 
 
-def _iso(letter: DeadLetter) -> str:
-    when = dt.datetime.fromtimestamp(letter.enqueued_time / 1000, dt.UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _as_json(letter: DeadLetter) -> dict[str, object]:
-    """The letter for programs; in `body`, bytes that are no UTF-8 are written as hexadecimal escapes."""
-    return {
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "deviceId": letter.device_id,
-        "partition": letter.partition,
-        "sequence": letter.sequence,
-        "index": letter.index,
-        "enqueuedTime": _iso(letter),
-        "body": letter.body.decode(errors="backslashreplace"),
-    }
+def _shortened(body: str) -> str:
+    printable = repr(body)[1:-1]
+    return printable if len(printable) <= SHOWN_BODY_CHARACTERS else printable[: SHOWN_BODY_CHARACTERS - 1] + "…"

@@ -1,5 +1,6 @@
 """`enviromon device`: the devices that the local hub knows. Works while `up` runs and while it does not."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from enviromon.cli.common import (
     print_json,
     running_system,
     table,
+    with_stores,
 )
 from enviromon.errors import EnviromonError
+from enviromon.reports import mark_removed
 from localcloud.iothub.registry import Device, Registry, RegistryError
 
 DEFAULT_HOSTNAME = "localhost"
@@ -74,9 +77,12 @@ def show(device_id: str, data: Path, as_json: bool) -> None:  # noqa: FBT001
 @click.argument("device_id")
 @data_option
 def remove(device_id: str, data: Path) -> None:
-    """Remove DEVICE_ID from the hub, which drops its connection; its state and its counts stay."""
+    """Remove DEVICE_ID from the hub, which drops its connection; it is no longer shown, and its counts stay."""
     if not _with_registry(data, lambda registry: registry.remove(device_id)):
         raise _unknown(device_id)
+    if (data / "state.db").exists():
+        now = round(time.time() * 1000)
+        with_stores(data, lambda stores: mark_removed(stores.devices, device_id, now))
     console().print(f"{device_id} is removed")
 
 

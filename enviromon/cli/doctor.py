@@ -3,7 +3,6 @@
 import datetime as dt
 import os
 import shutil
-import socket
 import stat
 import sys
 import time
@@ -16,6 +15,7 @@ import click
 from enviromon import __version__
 from enviromon.cli.app_files import page_directory
 from enviromon.cli.common import console, data_option, json_option, print_json, running_system
+from localcloud.addresses import is_free
 
 PORTS = {"functions and dashboard": 7071, "MQTT": 8883, "hub HTTPS": 8443, "SignalR": 8888}
 OPTIONS = {7071: "--http-port", 8883: "--mqtt-port", 8443: "--https-port", 8888: "--signalr-port"}
@@ -62,22 +62,12 @@ def _versions() -> Iterator[Finding]:
 
 def _ports(data: Path) -> Iterator[Finding]:
     if running := running_system(data):
-        yield Finding("ports", well=True, detail=f"`enviromon up` is running on this data: {running['dashboard']}")
+        yield Finding("ports", well=True, detail=f"`enviromon up` is running on this data: {running['url']}")
         return
     for use, port in PORTS.items():
-        free = _is_free(port)
+        free = is_free("127.0.0.1", port)
         advice = f"stop the program that holds it, or give `enviromon up` another with {OPTIONS[port]}"
         yield Finding(f"port {port}", free, f"{use}, {'free' if free else 'in use'}", advice)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _data_directory(data: Path) -> Iterator[Finding]:

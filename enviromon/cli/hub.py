@@ -19,8 +19,14 @@ def hub(data: Path, as_json: bool) -> None:  # noqa: FBT001 - click's signature
     running = running_system(data)
     if not running:
         raise EnviromonError(f"nothing runs on {data}: start `enviromon up`, or name another directory with --data")
-    facts = {name: running[name] for name in ("hostname", "mqttPort", "httpsPort", "caFile")}
-    print_facts(facts | {"connectionString": service_connection_string(data, running)}, as_json=as_json)
+    facts = {
+        "hostname": running["hostname"],
+        "mqttPort": running["ports"]["mqtt"],
+        "httpsPort": running["ports"]["https"],
+        "caFile": running["caFile"],
+        "connectionString": service_connection_string(data, running),
+    }
+    print_facts(facts, as_json=as_json)
 
 
 def service_connection_string(data: Path, running: Mapping[str, Any]) -> str:

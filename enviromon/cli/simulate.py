@@ -65,7 +65,7 @@ def local_target(data: Path) -> Target:
         raise EnviromonError(
             f"nothing runs on {data}: start `enviromon up`, or name a hub with --data or --connection-string"
         )
-    return Target(service_connection_string(data, running), running["mqttPort"], running["caFile"])
+    return Target(service_connection_string(data, running), running["ports"]["mqtt"], running["caFile"])
 
 
 async def start_simulator(target: Target, plan: Plan) -> Simulator:

@@ -1,29 +1,35 @@
 """`enviromon up`: the whole system in one process, ready in a second."""
 
 import asyncio
-import contextlib
 import ipaddress
+import json
 import logging
+import secrets
 import signal
-import socket
-import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from enviromon.cli import STARTED
-from enviromon.cli.common import data_option, json_option, print_json
-from enviromon.cli.simulate import simulation
+from enviromon.cli.app_files import app_directory, page_directory
+from enviromon.cli.common import data_option, json_option, local_store_url, run_async
+from enviromon.cli.simulate import local_target, start_simulator
 from enviromon.errors import EnviromonError
 from enviromon.simulator import Plan
-from localcloud.cloud import CloudError, CloudSettings, LocalCloud
+from localcloud.addresses import AddressError
+from localcloud.cloud import EVENT_HUB_NAME, CloudSettings, LocalCloud
+from localcloud.data_directory import DataDirectoryInUseError, exclusive_data_directory
+from localcloud.functions.console import format_invocation
+from localcloud.functions.invocation import Invocation
 
-STOP_SECONDS = 1.5
+if TYPE_CHECKING:
+    from pathlib import Path
+
 HIGHEST_PORT = 65535
-
 Port = click.IntRange(0, HIGHEST_PORT)
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -36,9 +42,9 @@ Port = click.IntRange(0, HIGHEST_PORT)
 @click.option("--https-port", type=Port, help="IoT Hub's HTTPS.  [default: 8443, or a free one]")
 @click.option("--signalr-port", type=Port, default=8888, show_default=True, help="SignalR.")
 @click.option("--simulate", type=click.IntRange(0), default=0, metavar="N", help="Simulate N devices.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Their messages per second.  [default: N]")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Their messages a second in all.  [default: N]")
 @click.option("--open-reads", is_flag=True, help="Beyond this machine, let anyone read; otherwise a key is needed.")
-@click.option("--verbose", is_flag=True, help="A line per invocation and more of the log.")
+@click.option("--verbose", is_flag=True, help="A line per invocation, and more of the log.")
 @json_option
 def up(**options: Any) -> None:
     """Start everything: IoT Hub, the function app, SignalR and the dashboard. Ctrl-C ends it."""
@@ -46,32 +52,99 @@ def up(**options: Any) -> None:
         level=logging.INFO if options["verbose"] else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
-        _run(_serve(options))
-    except CloudError as error:
+        with exclusive_data_directory(options["data"]):
+            run_async(_serve(options))
+    except (AddressError, DataDirectoryInUseError) as error:
         raise EnviromonError(str(error)) from error
-
-
-def _run(main: Any) -> None:
-    if sys.platform == "win32":
-        asyncio.run(main)
-    else:
-        import uvloop  # noqa: PLC0415
-
-        uvloop.run(main)
 
 
 async def _serve(options: dict[str, Any]) -> None:
     stop = asyncio.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    cloud = LocalCloud(_settings(options))
+    read_key = _read_key(options)
+    cloud = LocalCloud(_settings(options, read_key), _report if options["verbose"] else lambda _: None)
     await cloud.start()
+    simulation = None
     try:
-        _announce(cloud, as_json=options["as_json"])
-        async with contextlib.AsyncExitStack() as stack:
-            if options["simulate"]:
-                plan = Plan(devices=options["simulate"], rate=options["rate"] or float(options["simulate"]))
-                await stack.enter_async_context(_background(simulation(cloud.data, plan)))
-            await stop.wait()
+        _announce(cloud, read_key, options)
+        if options["simulate"]:
+            simulation = asyncio.create_task(_simulate(options))
+        await stop.wait()
     finally:
+        if simulation:
+            simulation.cancel()
+            await asyncio.wait([simulation])
         await cloud.stop()
+
+
+def _settings(options: dict[str, Any], read_key: str | None) -> CloudSettings:
+    app_settings = {
+        "STORE_URL": local_store_url(options["data"]),
+        "IoTHubEventHubName": EVENT_HUB_NAME,
+        **({"READ_ACCESS": "key", "READ_KEY": read_key} if read_key else {"READ_ACCESS": "open"}),
+    }
+    listeners = {name: options[name] for name in options if name.endswith("_port")}
+    return CloudSettings(
+        app_dir=app_directory(),
+        static_dir=page_directory(),
+        data=options["data"],
+        host=options["host"],
+        hostname=options["hostname"],
+        tls=not _is_loopback(options["host"]),
+        app_settings=app_settings,
+        **listeners,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_key(options: dict[str, Any]) -> str | None:
+    """The key that readers need: none on this machine alone or with --open-reads, else one that stays the same."""
+    if options["open_reads"] or _is_loopback(options["host"]):
+        return None
+    path: Path = options["data"] / "read.key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(16))
+    return path.read_text().strip()
+
+
+def _announce(cloud: LocalCloud, read_key: str | None, options: dict[str, Any]) -> None:
+    seconds = time.perf_counter() - STARTED
+    facts = cloud.facts()
+    page = facts["url"] + (f"#key={read_key}" if read_key else "")
+    if options["as_json"]:
+        click.echo(json.dumps({"dashboard": page, **facts, "readySeconds": round(seconds, 3)}))
+        return
+    ports, hostname = facts["ports"], facts["hostname"]
+    for name, value in (
+        ("dashboard", page),
+        ("devices", f"mqtts://{hostname}:{ports['mqtt']}"),
+        ("registry", f"https://{hostname}:{ports['https']}"),
+        ("SignalR", f"{cloud.signalr_url}"),
+        ("CA file", facts["caFile"]),
+        ("data", options["data"]),
+    ):
+        click.echo(f"  {click.style(name.ljust(10), dim=True)} {value}")
+    if page_directory() is None:
+        click.echo("The page is not built: run `npm ci && npm run build` in dashboard/, then start again.")
+    click.echo(f"{click.style('ready', fg='green', bold=True)} in {seconds:.2f} s. Ctrl-C ends it.")
+
+
+def _report(invocation: Invocation) -> None:
+    click.echo(format_invocation(invocation))
+
+
+async def _simulate(options: dict[str, Any]) -> None:
+    plan = Plan(devices=options["simulate"], rate=options["rate"] or options["simulate"])
+    try:
+        simulator = await start_simulator(local_target(options["data"]), plan)
+        await simulator.run()
+    except EnviromonError as error:
+        _log.error("the simulation ended: %s", error)

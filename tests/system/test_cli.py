@@ -79,7 +79,8 @@ def test_calibration_is_set_shown_and_removed_while_the_system_runs(system):
     system.cli("simulate", "--devices", 1, "--rate", 10, "--count", 1)
     assert system.run("calibration", "set", "sim-1", "--temperature-slope", "2").returncode == 0
     (version,) = system.cli("calibration", "show", "sim-1")["versions"]
-    assert version == {"validFrom": 0, "lines": {"temperature": {"slope": 2.0, "intercept": 0.0}}}
+    lines = {"temperature": {"slope": 2.0, "intercept": 0.0}}
+    assert version == {"validFrom": "1970-01-01T00:00:00.000Z", "metrics": lines}
     assert system.run("calibration", "remove", "sim-1").returncode == 0
     assert system.cli("calibration", "show", "sim-1")["versions"] == []
 

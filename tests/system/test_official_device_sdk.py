@@ -30,7 +30,7 @@ def test_what_the_sync_client_sends_is_in_the_state(system):
     client.connect()
     client.send_message(message(temperature=7.25, humidity=0.0, messageId=1))
     client.shutdown()
-    state = eventually(lambda: system.cli("state")["devices"])[0]
+    state = eventually(lambda: system.cli("state"))[0]
     assert (state["deviceId"], state["temperature"], state["humidity"], state["count"]) == ("cellar", 7.25, 0.0, 1)
     assert system.get("/api/devices")["devices"] == [state]
 

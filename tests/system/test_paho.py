@@ -17,4 +17,4 @@ def test_paho_mqtt_sends_telemetry_that_arrives(system):
     arguments = [system.address, "8883", device["caFile"], "paho", device["primaryKey"], '{"temperature": -1.5}']
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
-    assert eventually(lambda: system.cli("state")["devices"])[0]["temperature"] == -1.5
+    assert eventually(lambda: system.cli("state"))[0]["temperature"] == -1.5

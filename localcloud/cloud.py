@@ -1,0 +1,200 @@
+"""The local cloud: IoT Hub, Functions and SignalR Service in one process on one data directory.
+
+Order of the start: what answers before what asks (SignalR, the hub's log, the function app, the devices' listeners,
+the page). The stop goes the other way: devices first, so that nothing more is acknowledged, viewers last, so that they
+hear of the last batch and are told to come back.
+"""
+
+import contextlib
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from localcloud.addresses import addresses_of, is_free, is_unspecified, listening
+from localcloud.certificates import ALWAYS_CERTIFIED, Certificates, ensure_certificates, server_ssl_context
+from localcloud.data_directory import describe_running
+from localcloud.exposition import exposition
+from localcloud.functions.access import host_name
+from localcloud.functions.host import FunctionsHost
+from localcloud.functions.invocation import Invocation
+from localcloud.iothub.event_log import SqliteEventLog
+from localcloud.iothub.registry import Registry
+from localcloud.iothub.rest import RegistryRest
+from localcloud.iothub.server import HubServer
+from localcloud.keys import Keys, load_or_create_keys
+from localcloud.signalr.server import SignalRServer
+
+PREFERRED_HTTPS_PORT = 8443
+EVENT_HUB_NAME = "iothub-ehub-local"
+OWNER_POLICY = "iothubowner"
+_SHUTDOWN_SECONDS = 0.5
+
+
+class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the cloud listens and keeps its data. A port of 0 means any free one; None means no such listener.
+
+    `https_port` None: 8443, or a free one where that is taken. `app_settings` are defaults for the app's settings.
+    """
+
+    app_dir: Path
+    data: Path
+    static_dir: Path | None = None
+    host: str = "127.0.0.1"
+    hostname: str = "localhost"
+    tls: bool = False
+    http_port: int = 7071
+    mqtt_port: int = 8883
+    mqtt_plain_port: int | None = None
+    https_port: int | None = None
+    signalr_port: int = 8888
+    partitions: int = 4
+    app_settings: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+class LocalCloud:
+    """The running cloud; `start` it once, `stop` it once. The caller holds the data directory.
+
+    `report` gets one line per invocation of a function.
+    """
+
+    def __init__(self, settings: CloudSettings, report: Callable[[Invocation], None]) -> None:
+        self._settings = settings
+        self._report = report
+        self._names = _names(settings)
+        self._stack = contextlib.AsyncExitStack()
+        self._is_ready = False
+        self.host: FunctionsHost
+        self.hub: HubServer
+        self.signalr: SignalRServer
+        self.certificates: Certificates
+        self.ports: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Start everything, or nothing.
+
+        Raises AddressError where a port is taken, what FunctionsHost raises for the app, OSError and sqlite3.Error.
+        """
+        settings = self._settings
+        self.certificates = ensure_certificates(settings.data / "certificates", self._names)
+        tls = server_ssl_context(self.certificates)
+        keys = load_or_create_keys(settings.data / "keys.json")
+        page_tls = tls if settings.tls else None
+        try:
+            await self._start_signalr(keys, page_tls)
+            log = await SqliteEventLog.open(settings.data, partitions=settings.partitions)
+            self._stack.push_async_callback(log.close)
+            self._load_app(log, keys)
+            await self.host.start()
+            await self._start_hub(log, keys, tls)
+            await self._serve("http", self.host.web_app, settings.http_port, page_tls)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._is_ready = True
+        describe_running(settings.data, self.facts())
+
+    async def stop(self) -> None:
+        """Stop within 2 s; what was acknowledged is on disk."""
+        self._is_ready = False
+        await self._stack.aclose()
+
+    @property
+    def url(self) -> str:
+        """Where the page and the functions are."""
+        return f"{self._scheme}://{self._settings.hostname}:{self.ports['http']}/"
+
+    @property
+    def signalr_url(self) -> str:
+        """Where SignalR is."""
+        return f"{self._scheme}://{self._settings.hostname}:{self.ports['signalr']}/"
+
+    def facts(self) -> dict[str, Any]:
+        """What other processes need to know of the running cloud."""
+        return {
+            "url": self.url,
+            "hostname": self._settings.hostname,
+            "caFile": str(self.certificates.ca_file),
+            "ports": self.ports,
+            "pid": os.getpid(),
+        }
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self._settings.tls else "http"
+
+    async def _start_signalr(self, keys: Keys, tls: ssl.SSLContext | None) -> None:
+        self.signalr = SignalRServer(keys.signalr, allowed_origins=self._allows_origin)
+        self._stack.push_async_callback(self.signalr.stop)
+        with listening(self._settings.host, self._settings.signalr_port, "--signalr-port"):
+            self.ports["signalr"] = await self.signalr.start(self._settings.host, self._settings.signalr_port, tls)
+
+    def _allows_origin(self, origin: str) -> bool:
+        return host_name(urlsplit(origin).netloc) in self._names
+
+    def _load_app(self, log: SqliteEventLog, keys: Keys) -> None:
+        settings = self._settings
+        self.host = FunctionsHost(
+            settings.app_dir,
+            event_hub=lambda _namespace, _name: log,
+            keys=keys,
+            settings=settings.app_settings,
+            connections=self._connections(keys),
+            static_dir=settings.static_dir,
+            allowed_hosts=self._names,
+            report=self._report,
+            health=lambda: self._is_ready,
+            metrics=lambda: exposition(self),
+            ca_file=self.certificates.ca_file,
+        )
+        self._stack.push_async_callback(self.host.stop)
+
+    async def _start_hub(self, log: SqliteEventLog, keys: Keys, tls: ssl.SSLContext) -> None:
+        settings = self._settings
+        registry = Registry.open(settings.data / "hub.db")
+        self._stack.callback(registry.close)
+        policies = {OWNER_POLICY: keys.iothubowner}
+        self.hub = HubServer(registry=registry, log=log, hostnames=self._names, policies=policies)
+        self._stack.push_async_callback(self.hub.stop)
+        await self._listen("mqtt", settings.mqtt_port, tls)
+        if settings.mqtt_plain_port is not None:
+            await self._listen("mqtt-plain", settings.mqtt_plain_port, None)
+        port = settings.https_port
+        if port is None:
+            port = PREFERRED_HTTPS_PORT if is_free(settings.host, PREFERRED_HTTPS_PORT) else 0
+        await self._serve("https", RegistryRest(self.hub).app, port, tls)
+
+    async def _listen(self, name: str, port: int, tls: ssl.SSLContext | None) -> None:
+        with listening(self._settings.host, port, f"--{name}-port"):
+            self.ports[name] = await self.hub.start(self._settings.host, port, tls)
+
+    async def _serve(self, name: str, app: web.Application, port: int, tls: ssl.SSLContext | None) -> None:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        with listening(self._settings.host, port, f"--{name}-port"):
+            await web.TCPSite(runner, self._settings.host, port, ssl_context=tls).start()
+        self.ports[name] = runner.addresses[0][1]
+
+    def _connections(self, keys: Keys) -> dict[str, str]:
+        """The connection strings of this cloud's own services, by binding type, for settings that name none."""
+        settings = self._settings
+        # Where every address is listened on, the function app comes by loopback: its certificate holds for that too.
+        host = "localhost" if is_unspecified(settings.host) else settings.host
+        signalr = f"Endpoint={self._scheme}://{host};Port={self.ports['signalr']};AccessKey={keys.signalr};Version=1.0;"
+        hub = (
+            f"Endpoint=sb://{settings.hostname}/;SharedAccessKeyName={OWNER_POLICY};"
+            f"SharedAccessKey={keys.iothubowner};EntityPath={EVENT_HUB_NAME}"
+        )
+        return {"eventHubTrigger": hub, "signalR": signalr, "signalRConnectionInfo": signalr}
+
+
+def _names(settings: CloudSettings) -> list[str]:
+    """The names and addresses by which clients may come; a device may know no other than an address."""
+    own = [] if is_unspecified(settings.host) else [settings.host]
+    return list(dict.fromkeys([*ALWAYS_CERTIFIED, settings.hostname.lower(), *own, *addresses_of(settings.hostname)]))
