@@ -146,15 +146,20 @@ class HttpHost:
             return problem(429, "Too many requests are being worked on.")
         self._outstanding += 1
         try:
+            body = await self._body(request)
+            return body if isinstance(body, web.Response) else await self._invoke(request, function, parameters, body)
+        finally:
+            self._outstanding -= 1
+
+    async def _body(self, request: web.Request) -> bytes | web.Response:
+        """Return the body, or the refusal of one that is too large or too slow."""
+        try:
             async with asyncio.timeout(_BODY_SECONDS):
-                body = await request.read()
-            return await self._invoke(request, function, parameters, body)
+                return await request.read()
         except web.HTTPRequestEntityTooLarge:
             return problem(413, f"A body may have at most {self._limits.body_bytes} bytes.")
         except TimeoutError:
             return problem(408, f"The body did not arrive within {_BODY_SECONDS:.0f} s.")
-        finally:
-            self._outstanding -= 1
 
     async def _invoke(
         self, request: web.Request, function: HttpFunction, parameters: dict[str, str], body: bytes

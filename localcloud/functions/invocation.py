@@ -98,9 +98,8 @@ class Invoker:
         value, failure = None, None
         try:
             async with asyncio.timeout(self._timeout) as limit:
-                value = await self._run(argument, invocation_id, data, retry, trace)
-            if convert is not None:
-                value = convert(value)
+                context = Context(self.function.name, self.function.shape.directory, invocation_id, trace, retry)
+                value = await self._run(argument, context, data, convert)
         except Exception as error:  # noqa: BLE001  # whatever the app raises is the invocation's outcome
             failure = error
             if isinstance(error, TimeoutError) and limit.expired():
@@ -112,19 +111,13 @@ class Invoker:
         return Result(value, failure, seconds, invocation_id)
 
     async def _run(
-        self,
-        argument: Callable[[], Any],
-        invocation_id: str,
-        data: BindingData,
-        retry: RetryContext,
-        trace: TraceContext,
+        self, argument: Callable[[], Any], context: Context, data: BindingData, convert: Callable[[Any], Any] | None
     ) -> Any:
         function = self.function
         arguments = {function.trigger.name: argument()}
         for name, make in self._inputs.items():
             arguments[name] = make(data)
-        context = Context(function.name, function.shape.directory, invocation_id, trace, retry)
-        context.thread_local_storage.invocation_id = invocation_id
+        context.thread_local_storage.invocation_id = context.invocation_id
         if function.shape.requires_context:
             arguments["context"] = context
         outs = {name: Out() for name in function.shape.outputs}
@@ -132,11 +125,12 @@ class Invoker:
         value = await self._call(arguments, context)
         if value is not None and not function.shape.may_return:
             raise RuntimeError(f"function {function.name!r} without a $return binding returned a non-None value")
+        converted = value if convert is None else convert(value)  # before any output: it may refuse
         for name, send in self._outputs.items():
             produced = value if name == "$return" else outs[name].get()
             if produced is not None:
                 await send(produced)
-        return value
+        return converted
 
     async def _call(self, arguments: dict[str, Any], context: Context) -> Any:
         if self.function.shape.is_async:

@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from blockbuster import blockbuster_ctx
 
 from localcloud.iothub.event_log import SqliteEventLog
 from tests.localcloud.functions.shop import SAMPLE_APP, MakeShop, Shop
 
 _APP_ROOTS = (str(SAMPLE_APP), tempfile.gettempdir())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop() -> Iterator[None]:
+    with blockbuster_ctx("localcloud") as blockbuster:
+        for function in blockbuster.functions.values():
+            function.can_block_in("functions/host.py", {"__init__"})  # the app is imported before anything runs
+        yield
 
 
 @pytest.fixture(autouse=True)
