@@ -1,4 +1,7 @@
-"""What the host shows to people: the table at the start, a line per invocation, stack traces cut to the app's code."""
+"""What the host shows to people: the table at the start, a line per invocation, stack traces cut to the app's code.
+
+Rule: no control character of a device or caller reaches the terminal.
+"""
 
 import traceback
 from pathlib import Path
@@ -69,8 +72,13 @@ def _outcome(invocation: Invocation) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = _printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def _printable(text: str) -> str:
+    """Leave out control characters: what devices and callers send must not steer the terminal."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
 
 def format_load_error(error: BaseException, app_dir: Path) -> str:
@@ -88,10 +96,9 @@ def cut_traceback(error: BaseException, app_dir: Path) -> str:
     """
     exception = traceback.TracebackException.from_exception(error)
     root = app_dir.resolve()
-    if not any(_is_own(frame, root) for frame in exception.stack):
-        return "".join(exception.format()).rstrip()
-    _cut(exception, root)
-    return "".join(exception.format()).rstrip()
+    if any(_is_own(frame, root) for frame in exception.stack):
+        _cut(exception, root)
+    return _printable("".join(exception.format())).rstrip()
 
 
 def _cut(exception: traceback.TracebackException, root: Path) -> None:

@@ -172,7 +172,7 @@ class HttpHost:
         about = Invocation(
             function=function.name,
             trigger="httpTrigger",
-            request=f"{request.method} {request.path[:_LONGEST_REPORTED_PATH]}",
+            request=f"{request.method} {request.rel_url.raw_path[:_LONGEST_REPORTED_PATH]}",
         )
         result = await function.invoker.invoke(
             lambda: HttpRequest(
