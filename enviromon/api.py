@@ -58,7 +58,9 @@ class _SnapshotBody(Struct):
 def _answering(handler: _Handler[_P]) -> _Handler[_P]:
     """Answer what the handler raises as problem details; anything unforeseen is the host's 500."""
 
-    async def answer(self: "Api", request: func.HttpRequest, *args: _P.args, **kwargs: _P.kwargs) -> func.HttpResponse:
+    async def answer(
+        self: "Api", request: func.HttpRequest, /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> func.HttpResponse:
         try:
             return await handler(self, request, *args, **kwargs)
         except RequestError as error:

@@ -34,7 +34,8 @@ class Application:
         if not events:
             return
         ingested = await self._ingest.ingest(to_batch(events))
-        if ingested.all_duplicates and context.retry_context.retry_count >= PUBLISHING_RETRIES:
+        no_news = ingested.counted.received == ingested.counted.duplicate
+        if no_news and context.retry_context.retry_count >= PUBLISHING_RETRIES:
             return
         if (update := messages(ingested.states)) is not None:
             publish(update)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from enviromon.device_state import Arrival, DeviceState, Outcome, Position, advance, revised
+from enviromon.device_state import Arrival, DeviceState, Folded, Ledger, Position, fold
 from enviromon.errors import ContentionError
 from enviromon.settings import Settings
 from enviromon.stores import Change, DeadLetter, DeadLetterStore, Result, Stored, WriteOutcome
@@ -33,20 +33,10 @@ class States(Protocol):
 
 
 class Ingested(Struct, frozen=True):
-    """What a batch came to: the states after it of the devices it touched, and each reading's outcome."""
+    """What a batch came to: the states after it of the devices it touched, and its readings by their outcome."""
 
     states: list[DeviceState]
-    outcomes: list[Outcome]
-
-    @property
-    def all_duplicates(self) -> bool:
-        """Tell whether nothing in the batch was new."""
-        return all(outcome is Outcome.DUPLICATE for outcome in self.outcomes)
-
-
-class _Folded(Struct, frozen=True, gc=False):
-    state: DeviceState
-    outcomes: list[Outcome]
+    counted: Ledger
 
 
 class Commit:
@@ -69,43 +59,44 @@ class Commit:
 
     async def __call__(self, stream: str, arrivals: Mapping[str, list[Arrival]]) -> Ingested:
         """Fold and write the arrivals of each device. Raises StorageError, ContentionError among it."""
-        done: dict[str, _Folded] = {}
-        waiting, unsure = dict(arrivals), dict[str, _Folded]()
+        done: dict[str, Folded] = {}
+        unsure: dict[str, Folded] = {}
+        waiting = dict(arrivals)
         for attempt in range(1, self._settings.occ_attempts + 1):
             if attempt > 1:
                 await self._sleep(backoff(attempt - 1, self._settings, self._uniform))
             stored = await self._states.load(waiting)
-            for device_id, folded in unsure.items():
-                if device_id in stored and _covers(stored[device_id].state, stream, waiting[device_id]):
-                    done[device_id] = _Folded(stored[device_id].state, folded.outcomes)
-                    del waiting[device_id]
-            results, tried = await self._try(stream, waiting, stored)
-            done |= {name: tried[name] for name, outcome in results.items() if outcome is WriteOutcome.APPLIED}
-            unsure = {name: tried[name] for name, outcome in results.items() if outcome is WriteOutcome.UNKNOWN}
+            for name, folded in unsure.items():
+                if name in stored and _covers(stored[name].state, stream, waiting[name]):
+                    done[name] = Folded(stored[name].state, folded.counted, [])
+                    del waiting[name]
+            tried = {
+                name: fold(stored[name].state if name in stored else DeviceState(name), stream, found)
+                for name, found in waiting.items()
+            }
+            outcomes = await self._write(stream, tried, stored)
+            done |= {name: tried[name] for name, outcome in outcomes.items() if outcome is WriteOutcome.APPLIED}
+            unsure = {name: tried[name] for name, outcome in outcomes.items() if outcome is WriteOutcome.UNKNOWN}
             waiting = {name: found for name, found in waiting.items() if name not in done}
             if not waiting:
-                return Ingested(
-                    [folded.state for folded in done.values()],
-                    [outcome for folded in done.values() for outcome in folded.outcomes],
-                )
+                counted = sum((folded.counted for folded in done.values()), Ledger())
+                return Ingested([folded.state for folded in done.values()], counted)
         raise ContentionError(f"{stream}: {len(waiting)} devices lost {self._settings.occ_attempts} attempts each")
 
-    async def _try(
-        self, stream: str, waiting: Mapping[str, list[Arrival]], stored: Mapping[str, Stored]
-    ) -> tuple[dict[str, WriteOutcome], dict[str, _Folded]]:
-        letters: list[DeadLetter] = []
-        tried = {
-            device_id: _fold(
-                stored[device_id].state if device_id in stored else DeviceState(device_id), stream, found, letters
-            )
-            for device_id, found in waiting.items()
-        }
+    async def _write(
+        self, stream: str, tried: Mapping[str, Folded], stored: Mapping[str, Stored]
+    ) -> dict[str, WriteOutcome]:
+        letters = [
+            dead_letter(internal(error, arrival.body), stream, name, arrival.position)
+            for name, folded in tried.items()
+            for arrival, error in folded.failures
+        ]
         if letters:
             await self._dead_letters.add(letters)
         results = await self._states.compare_and_set(
             [Change(folded.state, stored[name].etag if name in stored else None) for name, folded in tried.items()]
         )
-        return {name: result.outcome for name, result in zip(tried, results, strict=True)}, tried
+        return {name: result.outcome for name, result in zip(tried, results, strict=True)}
 
 
 def backoff(attempt: int, settings: Settings, uniform: Callable[[float, float], float]) -> float:
@@ -132,18 +123,6 @@ def internal(error: Exception, body: bytes) -> Rejection:
     """Turn a fault of this program into a rejection, and tell the log."""
     _log.error("a reading could not be processed; it becomes a dead letter", exc_info=error)
     return Rejection("internal", f"{type(error).__name__}: a fault of this program, its log says more", body)
-
-
-def _fold(state: DeviceState, stream: str, arrivals: list[Arrival], letters: list[DeadLetter]) -> _Folded:
-    outcomes = []
-    for arrival in arrivals:
-        try:
-            state, outcome = advance(state, stream, arrival)
-        except Exception as error:  # noqa: BLE001  # rule 3
-            letters.append(dead_letter(internal(error, arrival.body), stream, state.device_id, arrival.position))
-            state, outcome = advance(state, stream, Arrival(arrival.position, None, arrival.body))
-        outcomes.append(outcome)
-    return _Folded(revised(state), outcomes)
 
 
 def _covers(state: DeviceState, stream: str, arrivals: list[Arrival]) -> bool:

@@ -12,6 +12,7 @@ Times are integers, milliseconds since 1970 in UTC.
 """
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -100,10 +101,6 @@ class Ledger(Struct, frozen=True, gc=False):
             self.rejected + other.rejected,
         )
 
-    def counting(self, outcome: Outcome) -> "Ledger":
-        """Return the ledger with one reading more."""
-        return structs.replace(self, **{outcome.value: getattr(self, outcome.value) + 1})
-
 
 class Reading(Struct, frozen=True, gc=False):
     """What a device said and what is believed of it, ready to be folded in.
@@ -143,45 +140,112 @@ class DeviceState(Struct, frozen=True, gc=False):
     removed_at: int | None = None
 
 
+class Folded(Struct, frozen=True, gc=False):
+    """A state with arrivals folded in, what they came to, and those that this program failed to fold, counted rejected.
+
+    The revision is the next one, as the next compare-and-set writes it.
+    """
+
+    state: DeviceState
+    counted: Ledger
+    failures: list[tuple[Arrival, Exception]]
+
+
+def fold(state: DeviceState, stream: str, arrivals: Iterable[Arrival]) -> Folded:
+    """Fold arrivals of one stream, in their order, into the state; the given state stays as it is."""
+    folding = _Folding(state, stream)
+    for arrival in arrivals:
+        folding.add(arrival)
+    return folding.result()
+
+
 def advance(state: DeviceState, stream: str, arrival: Arrival) -> tuple[DeviceState, Outcome]:
-    """Fold one arrival into the state; the revision changes when it is written, not here."""
-    position = arrival.position
-    last = state.positions.get(stream)
-    if last is not None and last.covers(position):
-        return structs.replace(state, ledger=state.ledger.counting(Outcome.DUPLICATE)), Outcome.DUPLICATE
-    reading = arrival.reading
-    if reading is None:
-        outcome = Outcome.REJECTED
-    elif state.event_time is not None and reading.event_time < state.event_time:
-        outcome = Outcome.LATE
-    else:
-        outcome = Outcome.ACCEPTED
-    enqueued_time = max(position.enqueued_time, state.enqueued_time or 0)
-    gone = state.removed_at is not None and position.enqueued_time <= state.removed_at
-    return (
-        DeviceState(
+    """Fold one arrival."""
+    folding = _Folding(state, stream)
+    outcome = folding.add(arrival)
+    return folding.result().state, outcome
+
+
+class _Folding:
+    """The one place where a device's state changes: copies what it touches once, however many arrivals there are."""
+
+    def __init__(self, state: DeviceState, stream: str) -> None:
+        self._state = state
+        self._stream = stream
+        self._labels = state.labels.copy()
+        self._metrics = state.metrics.copy()
+        self._last = state.positions.get(stream)
+        self._event_time = state.event_time
+        self._accepted = self._duplicate = self._late = self._rejected = 0
+        self._failures: list[tuple[Arrival, Exception]] = []
+
+    def add(self, arrival: Arrival) -> Outcome:
+        position, last = arrival.position, self._last
+        if last is not None:
+            if last.covers(position):
+                self._duplicate += 1
+                return Outcome.DUPLICATE
+            if last.enqueued_time > position.enqueued_time:
+                position = Position(position.sequence, position.index, last.enqueued_time)
+        self._last = position
+        if arrival.reading is not None:
+            try:
+                return self._show(arrival.reading, position)
+            except Exception as error:  # noqa: BLE001  # a fault of ours costs this reading, not its neighbours
+                self._failures.append((arrival, error))
+        self._rejected += 1
+        return Outcome.REJECTED
+
+    def _show(self, reading: Reading, position: Position) -> Outcome:
+        event_time, newest = reading.event_time, self._event_time
+        at = Moment(event_time, position.sequence, position.index)
+        leads = newest is None or event_time > newest
+        metrics, labels, raw = self._metrics, self._labels, reading.raw
+        for name, value in reading.values.items():
+            if leads or name not in metrics or metrics[name].at <= at:
+                metrics[name] = Measurement(value, raw[name], at)
+        for name, text in reading.labels.items():
+            if leads or name not in labels or labels[name].at <= at:
+                labels[name] = Label(text, at)
+        if newest is not None and event_time < newest:
+            self._late += 1
+            return Outcome.LATE
+        self._event_time = event_time
+        self._accepted += 1
+        return Outcome.ACCEPTED
+
+    def result(self) -> Folded:
+        state, last = self._state, self._last
+        counted = Ledger(self._accepted, self._duplicate, self._late, self._rejected)
+        positions, enqueued_time, removed_at = state.positions, state.enqueued_time, state.removed_at
+        if last is not None:
+            positions = _remembered({**positions, self._stream: last})
+            enqueued_time = last.enqueued_time if enqueued_time is None else max(enqueued_time, last.enqueued_time)
+            if removed_at is not None and last.enqueued_time > removed_at:
+                removed_at = None
+        after = DeviceState(
             state.device_id,
-            state.labels if reading is None else _newer_labels(state.labels, reading, position),
-            state.metrics if reading is None else _newer_metrics(state.metrics, reading, position),
-            _moved(state.positions, stream, position, last),
-            state.ledger.counting(outcome),
-            reading.event_time if reading is not None and outcome is Outcome.ACCEPTED else state.event_time,
+            self._labels,
+            self._metrics,
+            positions,
+            state.ledger + counted,
+            self._event_time,
             enqueued_time,
-            state.revision,
-            state.removed_at if gone else None,
-        ),
-        outcome,
-    )
+            state.revision + 1,
+            removed_at,
+        )
+        return Folded(after, counted, self._failures)
 
 
-def revised(state: DeviceState) -> DeviceState:
-    """Return the state as the next compare-and-set writes it."""
-    return structs.replace(state, revision=state.revision + 1)
+def _remembered(positions: dict[str, Position]) -> dict[str, Position]:
+    if len(positions) > STREAMS_REMEMBERED:
+        del positions[min(positions, key=lambda stream: positions[stream].enqueued_time)]
+    return positions
 
 
 def removed(state: DeviceState, now: int) -> DeviceState:
     """Return the state of a device that was removed at `now`: nothing shown, everything counted."""
-    return structs.replace(state, labels={}, metrics={}, event_time=None, removed_at=now)
+    return structs.replace(state, labels={}, metrics={}, event_time=None, removed_at=now, revision=state.revision + 1)
 
 
 def is_device_id(text: str) -> bool:
@@ -192,33 +256,3 @@ def is_device_id(text: str) -> bool:
 def is_visible(state: DeviceState) -> bool:
     """Tell whether viewers see the device."""
     return state.removed_at is None and state.device_id != UNIDENTIFIED
-
-
-def _newer_metrics(shown: dict[str, Measurement], reading: Reading, position: Position) -> dict[str, Measurement]:
-    at = Moment(reading.event_time, position.sequence, position.index)
-    raw = reading.raw
-    newer = {
-        name: Measurement(value, raw[name], at)
-        for name, value in reading.values.items()
-        if name not in shown or shown[name].at <= at
-    }
-    return shown | newer
-
-
-def _newer_labels(shown: dict[str, Label], reading: Reading, position: Position) -> dict[str, Label]:
-    at = Moment(reading.event_time, position.sequence, position.index)
-    newer = {
-        name: Label(value, at) for name, value in reading.labels.items() if name not in shown or shown[name].at <= at
-    }
-    return shown | newer
-
-
-def _moved(
-    positions: dict[str, Position], stream: str, position: Position, last: Position | None
-) -> dict[str, Position]:
-    if last is not None and last.enqueued_time > position.enqueued_time:
-        position = Position(position.sequence, position.index, last.enqueued_time)
-    moved = positions | {stream: position}
-    if len(moved) > STREAMS_REMEMBERED:
-        del moved[min(moved, key=lambda name: moved[name].enqueued_time)]
-    return moved

@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 from enviromon.calibration import Calibration
-from enviromon.device_state import Ledger, removed, revised
+from enviromon.device_state import Ledger, removed
 from enviromon.errors import ContentionError
 from enviromon.stores import Change, DeadLetter, DeviceStore, WriteOutcome, each
 from enviromon.updates import iso, ledger_view
@@ -69,7 +69,7 @@ async def mark_removed(devices: DeviceStore, device_id: str, now: int) -> bool:
         stored = (await devices.load([device_id])).get(device_id)
         if stored is None:
             return False
-        change = Change(revised(removed(stored.state, now)), stored.etag)
+        change = Change(removed(stored.state, now), stored.etag)
         (result,) = await devices.compare_and_set([change])
         if result.outcome is WriteOutcome.APPLIED:
             return True

@@ -23,8 +23,13 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 @lru_cache(maxsize=4096)
 def iso(milliseconds: int) -> str:
     """Write a time (ms since 1970) as ISO 8601 in UTC with milliseconds."""
-    moment = _EPOCH + dt.timedelta(milliseconds=milliseconds)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_iso_seconds(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _iso_seconds(seconds: int) -> str:
+    return (_EPOCH + dt.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def view(state: DeviceState, metrics: Iterable[Metric] = METRICS) -> dict[str, Any]:

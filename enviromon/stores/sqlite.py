@@ -35,7 +35,7 @@ _MIGRATIONS: Final = (
     CREATE TABLE devices (
         site TEXT NOT NULL, device TEXT NOT NULL, revision INTEGER NOT NULL, state TEXT NOT NULL,
         PRIMARY KEY (site, device)
-    ) WITHOUT ROWID;
+    );
     CREATE VIEW DeviceState AS SELECT
         site AS PartitionKey, device AS DeviceId,
         state ->> '$.labels.name.value' AS Name, state ->> '$.labels.geo.value' AS Geo,
