@@ -110,6 +110,8 @@ class FunctionsHost:
         self._ca_file = ca_file
         self._threads = _thread_pool(environment)
         self._session: ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._outputs_use_tls = False
         self._event_hubs: list[EventHubTrigger] = []
         self._timers: list[TimerTrigger] = []
         self._http: list[HttpFunction] = []
@@ -154,14 +156,16 @@ class FunctionsHost:
 
     def _invoker(self, function: AppFunction) -> Invoker:
         settings = self._environment
+        outputs = {
+            binding.name: SignalROutput(binding, settings, self._client)
+            for binding in function.outputs
+            if binding.type == "signalR"
+        }
+        self._outputs_use_tls |= any(output.uses_tls for output in outputs.values())
         return Invoker(
             function,
             inputs={binding.name: SignalRConnectionInfo(binding, settings) for binding in function.inputs},
-            outputs={
-                binding.name: SignalROutput(binding, settings, self._client)
-                for binding in function.outputs
-                if binding.type == "signalR"
-            },
+            outputs=outputs,
             threads=self._threads,
             timeout=time_span(self._configuration.function_timeout),
         )
@@ -195,11 +199,8 @@ class FunctionsHost:
         import aiohttp  # noqa: PLC0415  # an app without SignalR need not load the client
 
         if self._session is None:
-            context = ssl.create_default_context()
-            if self._ca_file is not None:
-                context.load_verify_locations(self._ca_file)
             # The pause is shorter than a server's, so that a kept connection is rarely closed as it is used again.
-            connector = aiohttp.TCPConnector(limit=32, keepalive_timeout=15, ssl=context)
+            connector = aiohttp.TCPConnector(limit=32, keepalive_timeout=15, ssl=self._tls or True)
             self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
@@ -210,7 +211,9 @@ class FunctionsHost:
         return web.AppRunner(self.web_app, access_log=None, shutdown_timeout=_STOP_SECONDS / 2)
 
     async def start(self) -> None:
-        """Start reading event hubs and timers; `web_app` may be served before. Raises what the event log raises."""
+        """Start reading event hubs and timers. Serve `web_app` after it. Raises what the event log raises, OSError."""
+        if self._outputs_use_tls:
+            self._tls = await asyncio.to_thread(_tls_context, self._ca_file)
         for trigger in self._event_hubs:
             await trigger.start()
         for timer in self._timers:
@@ -268,6 +271,13 @@ def _connect(function: AppFunction, connections: Mapping[str, str], settings: Mu
         name = connection_name(binding)
         if name and not settings.get(name) and binding.type in connections:
             settings[name] = connections[binding.type]
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()  # 20 ms: not in the event loop
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
 
 
 def _thread_pool(settings: Mapping[str, str]) -> ThreadPoolExecutor:

@@ -52,6 +52,11 @@ class SignalROutput:
         self._session = session
         self._tokens: dict[str, tuple[str, float]] = {}
 
+    @property
+    def uses_tls(self) -> bool:
+        """Tell whether the service is reached over TLS."""
+        return self._base.startswith("https:")
+
     async def __call__(self, output: Any) -> None:
         """Send a message or a list of them, given as JSON text or as values. Raises SignalROutputError."""
         for message in _parse(output):
