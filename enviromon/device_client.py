@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import ssl
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import quote
 
 from enviromon.errors import EnviromonError
@@ -116,8 +116,7 @@ class DeviceConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -133,6 +132,7 @@ class DeviceConnection(asyncio.Protocol):
         error = exc if isinstance(exc, OSError) else ConnectionResetError(f"{self._device_id}: the hub closed")
         if not self._accepted.done():
             self._accepted.set_exception(error)
+            self._accepted.exception()  # known to `open`, where that still waits
         if not self.closed.done():
             self.closed.set_result(None)
         for _, acknowledged in self._unacknowledged:

@@ -32,6 +32,5 @@ def hub(data: Path, as_json: bool) -> None:  # noqa: FBT001 - click's signature
 def service_connection_string(data: Path, running: Mapping[str, Any]) -> str:
     """The owner's connection string of the hub that runs on the data directory."""
     key = load_or_create_keys(data / "keys.json").iothubowner
-    return (
-        f"HostName={running['hostname']}:{running['httpsPort']};SharedAccessKeyName=iothubowner;SharedAccessKey={key}"
-    )
+    host = f"{running['hostname']}:{running['ports']['https']}"
+    return f"HostName={host};SharedAccessKeyName=iothubowner;SharedAccessKey={key}"

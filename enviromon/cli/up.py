@@ -148,3 +148,5 @@ async def _simulate(options: dict[str, Any]) -> None:
         await simulator.run()
     except EnviromonError as error:
         _log.error("the simulation ended: %s", error)
+    except Exception:
+        _log.exception("the simulation ended; the system goes on without it")
