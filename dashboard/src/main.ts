@@ -1,0 +1,98 @@
+/** The composition root: reads what the page is told and ties session and views together. */
+import { Api } from "./api.ts";
+import { ServerClock } from "./clock.ts";
+import { type Config, DEFAULT_CONFIG, keyOf, loadConfig, newViewer } from "./config.ts";
+import { firstMetric, setUpControls } from "./controls.ts";
+import type { Metric } from "./device.ts";
+import { Fleet } from "./fleet.ts";
+import { Banner, StatusView, setUpTheme, storage } from "./header.ts";
+import { History } from "./history.ts";
+import { explain } from "./problem.ts";
+import { Session, type SessionListener } from "./session.ts";
+import { signalR } from "./signalr.ts";
+import { judge } from "./status.ts";
+
+class Page implements SessionListener {
+  readonly #config: Config;
+  readonly #clock = new ServerClock();
+  readonly #history = new History();
+  readonly #status = new StatusView();
+  readonly #banner = new Banner((key) => {
+    location.hash = new URLSearchParams({ key }).toString();
+  });
+  readonly #session: Session;
+  #fleet: Fleet | null = null;
+
+  constructor(config: Config) {
+    this.#config = config;
+    const api = new Api(config.apiBaseUrl, () => keyOf(location.hash), Date.now);
+    const viewer = newViewer();
+    this.#session = new Session(api, signalR(api, viewer), viewer, this.#clock, this);
+  }
+
+  start(): void {
+    setUpTheme(() => this.#fleet?.refresh());
+    setInterval(() => this.#tick(), 1000);
+    document.addEventListener("visibilitychange", () => this.#wake());
+    window.addEventListener("online", () => this.#wake());
+    window.addEventListener("offline", () => this.onChanged());
+    window.addEventListener("hashchange", () => this.#session.restart());
+    this.onChanged();
+    void this.#session.run();
+  }
+
+  onMetrics(metrics: readonly Metric[]): void {
+    const { model } = this.#session;
+    const given = { metrics, model, history: this.#history, now: () => this.#clock.now() };
+    const fleet = new Fleet({ ...given, staleAfter: this.#config.staleAfter }, firstMetric(metrics));
+    setUpControls(metrics, storage(), {
+      onMetric: (metric) => fleet.setMetric(metric),
+      onSearch: (query) => fleet.search(query),
+      onSearched: () => this.#status.announce(fleet.found),
+      onView: () => fleet.refresh(),
+    });
+    this.#fleet = fleet;
+  }
+
+  onUpdated(devices: Parameters<SessionListener["onUpdated"]>[0]): void {
+    for (const device of devices) this.#history.record(device);
+    this.#fleet?.updated(devices);
+  }
+
+  onReplaced(): void {
+    const { devices } = this.#session.model;
+    this.#history.keep(devices);
+    for (const device of devices.values()) this.#history.record(device);
+    this.#fleet?.replaced();
+  }
+
+  onChanged(): void {
+    const { problem } = this.#session;
+    const { apiBaseUrl, staleAfter } = this.#config;
+    this.#status.show(judge(this.#session.facts(navigator.onLine, staleAfter)));
+    this.#banner.show(problem === null ? null : explain(problem, apiBaseUrl, keyOf(location.hash) !== null));
+  }
+
+  #tick(): void {
+    if (document.hidden) return;
+    this.onChanged();
+    this.#fleet?.tick();
+  }
+
+  #wake(): void {
+    if (document.hidden) return;
+    this.#session.wake();
+    this.#tick();
+  }
+}
+
+async function main(): Promise<void> {
+  try {
+    new Page(await loadConfig()).start();
+  } catch (error) {
+    setUpTheme(() => {});
+    new Banner(() => {}).show(explain(error, DEFAULT_CONFIG.apiBaseUrl, false));
+  }
+}
+
+void main();
