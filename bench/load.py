@@ -5,8 +5,7 @@
 
 It is cheap, so that it is not what one measures: publishes are encoded before the start, the ones that a read's
 acknowledgements allow go out in one write, and acknowledgements are compared with the expected bytes (so each is
-checked: its packet id, its order, nothing beside). One connection per device. Bodies carry no timestamp, so that the
-ring of prepared publishes can turn without sending old readings.
+checked: its packet id, its order, nothing beside). One connection per device.
 """
 
 import argparse
@@ -15,7 +14,7 @@ import json
 import multiprocessing
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import uvloop
 from readings import bodies
 
 RING = 500
-CONNACK_ACCEPTED = b"\x20\x02\x00\x00"
+CONNACK_ACCEPTED = (b"\x20\x02\x00\x00", b"\x20\x02\x01\x00")  # without and with a stored session
 CONNECTING_AT_ONCE = 50
 SETTLE_SECONDS = 30.0
 
@@ -39,8 +38,9 @@ class Device(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What was sent and acknowledged; seconds from the first publish to the last acknowledgement."""
+    """What was acknowledged, from the first publish (unix seconds) to the last acknowledgement."""
 
+    started: float
     connections: int
     window: int
     acknowledged: int
@@ -79,9 +79,8 @@ def publish(device_id: str, packet_id: int, body: bytes) -> bytes:
 class Ring:
     """A device's prepared publishes and the acknowledgements to expect, twice over so that any run is one slice."""
 
-    def __init__(self, device_id: str, seed: int) -> None:
-        readings = islice(bodies(device_id, seed, timestamps=False), RING)
-        packets = [publish(device_id, number + 1, body) for number, body in enumerate(readings)] * 2
+    def __init__(self, device_id: str, readings: Iterable[bytes]) -> None:
+        packets = [publish(device_id, number + 1, body) for number, body in enumerate(islice(readings, RING))] * 2
         acknowledgements = [b"\x40\x02" + (number + 1).to_bytes(2, "big") for number in range(RING)] * 2
         self._publishes = memoryview(b"".join(packets))
         self._starts = list(accumulate(map(len, packets), initial=0))
@@ -118,7 +117,7 @@ class Sender(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
         if not self.connected.done():
-            if data != CONNACK_ACCEPTED:
+            if data not in CONNACK_ACCEPTED:
                 self._fail(f"CONNACK {data!r}")
             else:
                 self.connected.set_result(None)
@@ -164,20 +163,33 @@ class Sender(asyncio.Protocol):
                 future.exception()  # whoever awaits it is told; nobody else need be
 
 
-async def connect_all(devices: Sequence[Device], host: str, port: int, tls: ssl.SSLContext | None) -> list[Sender]:
-    """Open one accepted connection per device, some at a time."""
+def drifting(device: Device, number: int) -> Iterable[bytes]:
+    """Return readings without a timestamp: a ring of them can turn without sending old ones."""
+    return bodies(device.device_id, number, timestamps=False)
+
+
+async def connect_all(
+    devices: Sequence[Device],
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    readings: Callable[[Device, int], Iterable[bytes]] = drifting,
+) -> list[Sender]:
+    """Open one accepted connection per device, some at a time; `readings` gives each RING bodies."""
     limit = asyncio.Semaphore(CONNECTING_AT_ONCE)
 
     async def one(number: int, device: Device) -> Sender:
         async with limit:
-            ring = Ring(device.device_id, number)
+            ring = Ring(device.device_id, readings(device, number))
             _, sender = await asyncio.get_running_loop().create_connection(
                 lambda: Sender(device, ring), host, port, ssl=tls
             )
             await asyncio.wait_for(sender.connected, SETTLE_SECONDS)
             return sender
 
-    return await asyncio.gather(*(one(number, device) for number, device in enumerate(devices)))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(number, device)) for number, device in enumerate(devices)]
+    return [task.result() for task in tasks]
 
 
 async def run(
@@ -192,7 +204,7 @@ async def run(
 ) -> Result:
     """Load for so many seconds, as fast as the window allows or at `rate` messages a second over all devices."""
     senders = await connect_all(devices, host, port, tls)
-    started, cpu = time.perf_counter(), time.process_time()
+    wall, started, cpu = time.time(), time.perf_counter(), time.process_time()
     if rate:
         await paced(senders, rate, seconds)
     else:
@@ -206,19 +218,25 @@ async def run(
     acknowledged = sum(sender.acknowledged for sender in senders)
     for sender in senders:
         sender.close()
-    return Result(len(senders), window, acknowledged, elapsed, acknowledged / elapsed, cpu * 1e6 / acknowledged)
+    return Result(wall, len(senders), window, acknowledged, elapsed, acknowledged / elapsed, cpu * 1e6 / acknowledged)
 
 
-async def paced(senders: Sequence[Sender], rate: int, seconds: float) -> None:
-    """Send `rate` messages a second, device after device, catching up after a late wake-up."""
+async def paced(senders: Sequence[Sender], rate: int, seconds: float) -> list[list[float]]:
+    """Send `rate` messages a second, device after device, catching up after a late wake-up.
+
+    Return per sender when each of its messages went out, by `time.perf_counter`.
+    """
     started = time.perf_counter()
     sent = 0
+    times: list[list[float]] = [[] for _ in senders]
     while sent < rate * seconds:
         due = min(int((time.perf_counter() - started) * rate) + 1, int(rate * seconds))
         for number in range(sent, due):
+            times[number % len(senders)].append(time.perf_counter())
             senders[number % len(senders)].send(1)
         sent = due
         await asyncio.sleep(max(started + sent / rate - time.perf_counter(), 0))
+    return times
 
 
 class Acceptor(asyncio.Protocol):
@@ -246,7 +264,7 @@ class Acceptor(asyncio.Protocol):
                 packet_id = at + header + 2 + (data[at + header] << 8 | data[at + header + 1])
                 answers.append(b"\x40\x02" + data[packet_id : packet_id + 2])
             elif data[at] == 0x10:
-                answers.append(CONNACK_ACCEPTED)
+                answers.append(CONNACK_ACCEPTED[0])
             at += header + length
         self._buffer = data[at:]
         self._transport.write(b"".join(answers))

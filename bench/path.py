@@ -1,0 +1,203 @@
+"""The whole path: devices -> MQTT -> event log -> function -> device state -> SignalR -> a viewer. Prints one table.
+
+    python bench/path.py [--devices 100] [--window 20] [--seconds 5] [--runs 3] [--json]
+
+Starts `enviromon up` with a data directory of its own; the load comes from bench/load.py in another process, the viewer
+is a SignalR client in this one. All of them share the machine's processors.
+A run counts only if its numbers add up: what was acknowledged = what the log stored = what the ledger received
+= accepted + duplicate + late + rejected, and the viewer was shown every reading's effect.
+acknowledged/s: to the last PUBACK. stored/s: what the log's file holds, over the same time. broadcast/s: to the moment
+when the viewer's counts are complete. Latency: from the device's write to the viewer's receipt of a state that
+contains the message, at 1,000 messages a second over all devices.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+from load import Device, Result, alone, connect_all, paced
+from rich.console import Console
+from rich.table import Table
+from system import System, register
+from viewer import Viewer, watching
+
+CATCH_UP_SECONDS = 60.0
+LATENCY_RATE = 1000
+IDLE_SECONDS = 2.0
+OUTCOMES = ("accepted", "duplicate", "late", "rejected")
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One throughput run, its numbers verified."""
+
+    acknowledged_per_second: float
+    stored_per_second: float
+    broadcast_per_second: float
+    messages: int
+    broadcasts: int
+    system_cpu_us: float
+    system_rss_mb: float
+
+
+async def throughput(
+    system: System, viewer: Viewer, devices_file: Path, options: argparse.Namespace, *, tls: bool
+) -> Run:
+    """Load for a while, let the viewer catch up, and check the sums."""
+    before = (system.stored(), viewer.total, viewer.messages, system.cpu_seconds())
+    command = [
+        *(sys.executable, str(Path(__file__).with_name("load.py")), "--json", "--host", "localhost"),
+        *("--devices", str(devices_file), "--window", str(options.window), "--seconds", str(options.seconds)),
+        *("--port", str(system.ports["mqtt" if tls else "mqtt-plain"])),
+        *(("--ca", str(system.ca_file)) if tls else ()),
+    ]
+    generator = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await generator.communicate()
+    if generator.returncode:
+        raise RuntimeError(f"the load generator failed with {generator.returncode}")
+    result = msgspec.json.decode(output, type=Result)
+    stored = system.stored() - before[0]
+    await viewer.until(before[1] + result.acknowledged, CATCH_UP_SECONDS)
+    broadcast_seconds = viewer.last_news - result.started
+    cpu = system.cpu_seconds() - before[3]
+    check(system, viewer, stored=stored, acknowledged=result.acknowledged)
+    return Run(
+        acknowledged_per_second=result.per_second,
+        stored_per_second=stored / result.seconds,
+        broadcast_per_second=result.acknowledged / broadcast_seconds,
+        messages=result.acknowledged,
+        broadcasts=viewer.messages - before[2],
+        system_cpu_us=cpu * 1e6 / result.acknowledged,
+        system_rss_mb=system.rss() / 1e6,
+    )
+
+
+def check(system: System, viewer: Viewer, *, stored: int, acknowledged: int) -> None:
+    """Raise AssertionError unless every count says the same."""
+    ledger = system.ledger()
+    counts = {
+        "acknowledged and stored in this run": (acknowledged, stored),
+        "stored and received in all": (system.stored(), ledger["received"]),
+        "received and the sum of its outcomes": (ledger["received"], sum(ledger[outcome] for outcome in OUTCOMES)),
+        "accepted and shown": (ledger["accepted"] + ledger["late"], viewer.total),
+    }
+    for what, (one, other) in counts.items():
+        if one != other:
+            raise AssertionError(f"{what}: {one} != {other}; the ledger: {ledger}")
+
+
+async def latency(system: System, viewer: Viewer, devices: list[Device], seconds: float) -> list[float]:
+    """Return each message's way to the viewer in ms, sorted."""
+    senders = await connect_all(devices, "localhost", system.ports["mqtt-plain"], None, numbered)
+    before = viewer.total
+    viewer.marking = True
+    sent = await paced(senders, LATENCY_RATE, seconds)
+    await viewer.until(before + sum(map(len, sent)), CATCH_UP_SECONDS)
+    viewer.marking = False
+    for sender in senders:
+        sender.close()
+    return sorted(
+        (shown - at) * 1000
+        for device, times in zip(devices, sent, strict=True)
+        for at, shown in zip(times, arrivals(len(times), viewer.marks[device.device_id]), strict=True)
+    )
+
+
+def numbered(device: Device, _: int) -> Iterator[bytes]:
+    """Yield readings of which `light` tells the number."""
+    for number in count():
+        yield json.dumps(
+            {"deviceId": device.device_id, "temperature": 21.5, "humidity": 45.0, "light": number}
+        ).encode()
+
+
+def arrivals(messages: int, marks: Iterable[tuple[float, float]]) -> Iterator[float]:
+    """Yield when each message of a device was first contained in what the viewer saw."""
+    number = 0
+    for light, at in marks:
+        while number <= light and number < messages:
+            yield at
+            number += 1
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as directory:
+        data = Path(directory) / "data"
+        with System(data) as system:
+            first_start = system.ready_seconds
+        devices = register(data, options.devices)
+        devices_file = Path(directory) / "devices.json"
+        devices_file.write_bytes(msgspec.json.encode(devices))
+        with System(data) as system:
+            await asyncio.sleep(IDLE_SECONDS)
+            idle = system.rss()
+            async with watching(system.url) as viewer:
+                ways = await latency(system, viewer, devices, options.seconds)
+                runs = {
+                    name: [
+                        await throughput(system, viewer, devices_file, options, tls=tls) for _ in range(options.runs)
+                    ]
+                    for name, tls in (("plain", False), ("TLS", True))
+                }
+    return {
+        "throughput": {name: msgspec.structs.asdict(median(some)) for name, some in runs.items()},
+        "latency_ms": {
+            "p50": ways[len(ways) // 2],
+            "p99": ways[len(ways) * 99 // 100],
+            "max": ways[-1],
+            "messages": len(ways),
+        },
+        "idle_rss_mb": idle / 1e6,
+        "start_seconds": {"first": first_start, "again": system.ready_seconds},
+    }
+
+
+def median(runs: list[Run]) -> Run:
+    """Return the run in the middle by what was broadcast."""
+    middle = statistics.median_low(run.broadcast_per_second for run in runs)
+    return next(run for run in runs if run.broadcast_per_second == middle)
+
+
+def show(results: dict[str, Any], options: argparse.Namespace) -> None:
+    table = Table(title=f"{options.devices} devices, window {options.window}, QoS 1, median of {options.runs}")
+    table.add_column("")
+    for name in results["throughput"]:
+        table.add_column(name, justify="right")
+    for figure in Run.__struct_fields__:
+        row = [results["throughput"][name][figure] for name in results["throughput"]]
+        table.add_row(figure.replace("_per_second", "/s").replace("_", " "), *[f"{value:,.1f}" for value in row])
+    table.add_section()
+    ways, start = results["latency_ms"], results["start_seconds"]
+    table.add_row(f"latency at {LATENCY_RATE:,}/s, p50 / p99, ms", f"{ways['p50']:.1f} / {ways['p99']:.1f}", "")
+    table.add_row("idle RSS, MB", f"{results['idle_rss_mb']:.0f}", "")
+    table.add_row("start, first / again, s", f"{start['first']:.2f} / {start['again']:.2f}", "")
+    table.add_row("generator alone, messages/s", f"{results['generator_alone_per_second']:,.0f}", "")
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The whole path, from a device to a viewer.")
+    parser.add_argument("--devices", type=int, default=100)
+    parser.add_argument("--window", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    generator = alone(options.devices, options.window, 2.0).per_second
+    results = {**uvloop.run(measure(options)), "generator_alone_per_second": generator}
+    if options.json:
+        print(json.dumps(results, indent=2))
+    else:
+        show(results, options)
+
+
+if __name__ == "__main__":
+    main()

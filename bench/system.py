@@ -1,0 +1,91 @@
+"""The system under test: `enviromon up` in a process of its own, on free ports and a data directory that goes away."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from load import Device
+
+from localcloud.iothub.registry import Registry
+from localcloud.iothub.sas import make_token
+
+API_VERSION = "2021-04-12"
+TOKEN_SECONDS = 86400
+CLOCK_TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+FREE_PORTS = [f"--{name}-port=0" for name in ("http", "mqtt", "mqtt-plain", "https", "signalr")]
+
+
+class System:
+    """A running `enviromon up`; a context manager that ends it."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "enviromon", "up", "--data", str(data), "--json", *FREE_PORTS]
+        with (data.parent / "up.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        self.ready_seconds = time.perf_counter() - started
+        if not line:
+            raise RuntimeError((data.parent / "up.log").read_text())
+        facts: dict[str, Any] = json.loads(line)
+        self.url = facts["url"].rstrip("/")
+        self.ca_file = Path(facts["caFile"])
+        self.ports: dict[str, int] = facts["ports"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate(timeout=15)
+
+    def ledger(self) -> dict[str, Any]:
+        """Return what `enviromon ledger --json` says."""
+        command = [sys.executable, "-m", "enviromon", "ledger", "--data", str(self.data), "--json"]
+        report: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        return report
+
+    def stored(self) -> int:
+        """Return how many events the log holds, asked of its file."""
+        connection = sqlite3.connect(f"file:{self.data / 'events.db'}?mode=ro", uri=True)
+        ((count,),) = connection.execute("SELECT coalesce(sum(count), 0) FROM blocks").fetchall()
+        connection.close()
+        return int(count)
+
+    def rss(self) -> int:
+        """Return the resident bytes of all its processes."""
+        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in self._pids())
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that its processes have used."""
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._pids()]
+        return sum(int(field[11]) + int(field[12]) for field in fields) / CLOCK_TICK
+
+    def _pids(self) -> list[int]:
+        found = [self._process.pid]
+        for pid in found:
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                found += map(int, children.read_text().split())
+        return found
+
+
+def register(data: Path, count: int) -> list[Device]:
+    """Add devices to the registry of a data directory, and sign them in for a day."""
+    registry = Registry.open(data / "hub.db")
+    expiry = int(time.time()) + TOKEN_SECONDS
+    devices = []
+    for number in range(count):
+        device = registry.add(f"bench-{number}")
+        token = make_token(f"localhost/devices/{device.device_id}", device.primary_key, expiry)
+        username = f"localhost/{device.device_id}/?api-version={API_VERSION}"
+        devices.append(Device(device.device_id, username, token))
+    registry.close()
+    return devices

@@ -1,0 +1,102 @@
+"""A dashboard without a page: a SignalR client over WebSocket that notes what it is shown and when."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import msgspec
+
+SEPARATOR = b"\x1e"
+HANDSHAKE = '{"protocol":"json","version":1}\x1e'
+
+
+class View(msgspec.Struct, rename="camel"):
+    """What is read of a device's view; `light` is where the latency run puts its counter."""
+
+    device_id: str
+    count: int
+    light: float | None = None
+
+
+class Message(msgspec.Struct):
+    type: int
+    arguments: list[list[View]] = []
+
+
+class Viewer:
+    """Knows per device the count last shown, in all `total`, and with `marking` when each light value came first."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.messages = 0
+        self.last_news = 0.0
+        self.marking = False
+        self.marks: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._counts: dict[str, int] = {}
+        self._decoder = msgspec.json.Decoder(Message)
+        self._news = asyncio.Event()
+
+    def take(self, frame: bytes) -> None:
+        """Take one WebSocket message."""
+        now = time.perf_counter()
+        for part in frame.split(SEPARATOR)[:-1]:
+            message = self._decoder.decode(part)
+            if message.type == 1:
+                self.messages += 1
+                self._note([view for views in message.arguments for view in views], now)
+
+    def _note(self, views: list[View], now: float) -> None:
+        for view in views:
+            seen = self._counts.get(view.device_id, 0)
+            if view.count > seen:
+                self._counts[view.device_id] = view.count
+                self.total += view.count - seen
+                if self.marking and view.light is not None:
+                    self.marks[view.device_id].append((view.light, now))
+        self.last_news = time.time()
+        self._news.set()
+
+    async def until(self, total: int, seconds: float) -> None:
+        """Return once the counts shown add up to `total`. Raises TimeoutError, saying how far they got."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.total < total:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise TimeoutError(f"the viewer was shown {self.total} of {total} readings") from None
+
+
+@asynccontextmanager
+async def watching(url: str) -> AsyncIterator[Viewer]:
+    """Negotiate at the function app, then at SignalR, and listen by WebSocket."""
+    viewer = Viewer()
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/api/negotiate") as answer:
+            answer.raise_for_status()
+            info = await answer.json()
+        headers = {"Authorization": f"Bearer {info['accessToken']}"}
+        hub = urlsplit(info["url"])
+        negotiate = hub._replace(path=hub.path.rstrip("/") + "/negotiate", query=hub.query + "&negotiateVersion=1")
+        async with session.post(urlunsplit(negotiate), headers=headers) as answer:
+            answer.raise_for_status()
+            connection = (await answer.json())["connectionToken"]
+        socket = hub._replace(scheme="ws", query=f"{hub.query}&id={connection}")
+        async with session.ws_connect(urlunsplit(socket), headers=headers, max_msg_size=0) as stream:
+            await stream.send_str(HANDSHAKE)
+            if await stream.receive_str() != "{}\x1e":
+                raise ConnectionError("SignalR refused the handshake")
+            listening = asyncio.create_task(_listen(stream, viewer))
+            try:
+                yield viewer
+            finally:
+                listening.cancel()
+
+
+async def _listen(stream: aiohttp.ClientWebSocketResponse, viewer: Viewer) -> None:
+    async for message in stream:
+        viewer.take(message.data.encode() if isinstance(message.data, str) else message.data)
