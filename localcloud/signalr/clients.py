@@ -16,7 +16,7 @@ from localcloud.signalr.connections import (
 from localcloud.signalr.http_errors import read_body, refusal
 from localcloud.signalr.transports.long_polling import serve_poll
 from localcloud.signalr.transports.server_sent_events import serve_event_stream
-from localcloud.signalr.transports.websocket import serve_websocket
+from localcloud.signalr.transports.websocket import WebSocketChannel, serve_websocket
 
 HIGHEST_VERSION = 1
 TRANSPORTS = (
@@ -29,8 +29,9 @@ TRANSPORTS = (
 class ClientEndpoint:
     """The handlers of `/client/`."""
 
-    def __init__(self, guard: Guard, connections: Connections) -> None:
+    def __init__(self, guard: Guard, connections: Connections, websocket_channel: type[WebSocketChannel]) -> None:
         self._guard = guard
+        self._websocket_channel = websocket_channel
         self._connections = connections
         self._limits = connections.limits
 
@@ -67,7 +68,7 @@ class ClientEndpoint:
             connection = self._claim(request)
         try:
             if is_websocket:
-                return await serve_websocket(request, connection, self._limits)
+                return await serve_websocket(request, connection, self._limits, self._websocket_channel)
             if "text/event-stream" in request.headers.get("Accept", ""):
                 return await serve_event_stream(request, connection, self._limits)
             return await serve_poll(request, connection, self._limits)

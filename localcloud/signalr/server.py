@@ -17,6 +17,7 @@ from localcloud.signalr.http_errors import refusal
 from localcloud.signalr.limits import Counters, Limits
 from localcloud.signalr.protocol import Close
 from localcloud.signalr.rest import RestEndpoint
+from localcloud.signalr.transports.websocket import WebSocketChannel
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +36,16 @@ class SignalRServer:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        websocket_channel: type[WebSocketChannel] = WebSocketChannel,
     ) -> None:
         self._limits = limits or Limits()
         self._connections = Connections(self._limits, monotonic)
         self._is_shutting_down = False
         self._runner: web.AppRunner | None = None
-        self.app = self._make_app(Guard(access_key, clock, self.counters), OriginPolicy(allowed_origins))
+        guard = Guard(access_key, clock, self.counters)
+        self.app = self._make_app(OriginPolicy(allowed_origins))
+        ClientEndpoint(guard, self._connections, websocket_channel).add_routes(self.app)
+        RestEndpoint(guard, self._connections).add_routes(self.app)
 
     @property
     def counters(self) -> Counters:
@@ -63,7 +68,8 @@ class SignalRServer:
         return bound
 
     async def stop(self) -> None:
-        """Shut down and stop listening."""
+        """Shut down, then stop listening: clients that poll come once more for their last message."""
+        await self.shutdown()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -79,15 +85,13 @@ class SignalRServer:
         for connection in self._connections.all():
             connection.abort("the server stops")
 
-    def _make_app(self, guard: Guard, origins: OriginPolicy) -> web.Application:
+    def _make_app(self, origins: OriginPolicy) -> web.Application:
         app = web.Application(middlewares=[origins.middleware, self._refuse_when_shutting_down])
         app.on_response_prepare.append(origins.on_prepare)
         app.on_shutdown.append(self._on_shutdown)
         app.cleanup_ctx.append(self._sweeping)
         for path in ("/health", "/api/health", "/api/v1/health"):
             app.router.add_get(path, _health)
-        ClientEndpoint(guard, self._connections).add_routes(app)
-        RestEndpoint(guard, self._connections).add_routes(app)
         return app
 
     @web.middleware
