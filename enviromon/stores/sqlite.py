@@ -63,13 +63,13 @@ _decode_state = msgspec.json.Decoder(DeviceState).decode
 _decode_columns = msgspec.json.Decoder(dict[str, float]).decode
 
 
-def open_sqlite(path: str, site: str) -> Stores:
+def open_sqlite(path: str, site: str, *, dead_letters_kept: int = DEAD_LETTERS_KEPT) -> Stores:
     """Return the stores of one site in that file, `:memory:` for none; the file is made at the first use."""
     database = _Database(path)
     return Stores(
         SqliteDeviceStore(database, site),
         SqliteCalibrationStore(database, site),
-        SqliteDeadLetterStore(database, site),
+        SqliteDeadLetterStore(database, site, dead_letters_kept),
         database.close,
     )
 
@@ -200,7 +200,7 @@ class SqliteCalibrationStore:
 class SqliteDeadLetterStore:
     """Letters in the order of their arrival, at most `kept` of them."""
 
-    def __init__(self, database: _Database, site: str, *, kept: int = DEAD_LETTERS_KEPT) -> None:
+    def __init__(self, database: _Database, site: str, kept: int) -> None:
         self._run = database.run
         self._site = site
         self._kept = kept

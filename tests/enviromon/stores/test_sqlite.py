@@ -1,0 +1,98 @@
+"""What is true of the SQLite adapter alone."""
+
+import asyncio
+import sqlite3
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from enviromon.device_state import DeviceState, Label, Ledger, Measurement, Moment
+from enviromon.errors import SettingsError, StorageError
+from enviromon.stores import Change, DeadLetter, each, open_stores
+from enviromon.stores import sqlite as adapter
+
+AT = Moment(1, 1, 0)
+
+
+async def test_sites_in_one_file_do_not_see_each_other(tmp_path):
+    url = f"sqlite://{tmp_path}/state.db"
+    melbourne, sydney = open_stores(url, "Melbourne"), open_stores(url, "Sydney")
+    await melbourne.devices.compare_and_set([Change(DeviceState("d1", revision=1), None)])
+    assert await sydney.devices.load(["d1"]) == {}
+    assert (await sydney.devices.page()).items == []
+    await asyncio.gather(melbourne.close(), sydney.close())
+
+
+async def test_the_file_is_the_owners_alone(tmp_path, stores):
+    opened = open_stores(f"sqlite://{tmp_path}/new/state.db", "site")
+    await opened.devices.page()
+    assert stat.S_IMODE((tmp_path / "new" / "state.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    await opened.close()
+
+
+async def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / "state.db") as file:
+        file.execute("PRAGMA user_version = 99")
+    file.close()
+    opened = open_stores(f"sqlite://{tmp_path}/state.db", "site")
+    with pytest.raises(StorageError, match="schema version 99"):
+        await opened.devices.page()
+    await opened.close()
+
+
+async def test_a_failing_disk_is_a_storage_error_and_heals(tmp_path):
+    (tmp_path / "in the way").write_text("a file, no directory")
+    opened = open_stores(f"sqlite://{tmp_path}/in%20the%20way/state.db", "site")
+    with pytest.raises(StorageError):
+        await opened.devices.page()
+    (tmp_path / "in the way").unlink()
+    assert (await opened.devices.page()).items == []
+    await opened.close()
+
+
+async def test_a_view_tells_the_state_in_the_seeds_columns(tmp_path):
+    opened = open_stores(f"sqlite://{tmp_path}/state.db", "Melbourne")
+    state = DeviceState(
+        "d1",
+        labels={"geo": Label("Here", AT), "messageId": Label(7, AT)},
+        metrics={"temperature": Measurement(0.0, 0.5, AT)},
+        ledger=Ledger(accepted=3, late=2),
+        revision=1,
+    )
+    await opened.devices.compare_and_set([Change(state, None)])
+    await opened.close()
+    file = sqlite3.connect(tmp_path / "state.db")
+    columns = "PartitionKey, DeviceId, Geo, Celsius, Humidity, Id, Count"
+    row = file.execute(f"SELECT {columns} FROM DeviceState").fetchone()
+    file.close()
+    assert row == ("Melbourne", "d1", "Here", 0.0, None, 7, 5)
+
+
+async def test_only_the_newest_dead_letters_are_kept(tmp_path):
+    opened = adapter.open_sqlite(f"{tmp_path}/state.db", "site", dead_letters_kept=3)
+    for number in range(6):
+        letter = DeadLetter(
+            reason="json", detail="", device_id="d", stream="s", sequence=number, index=0, enqueued_time=0, body=b""
+        )
+        await opened.dead_letters.add([letter])
+    assert [letter.sequence async for letter in each(opened.dead_letters.page)] == [3, 4, 5]
+    await opened.close()
+
+
+@pytest.mark.slow
+def test_processes_that_make_the_file_together_all_succeed(tmp_path):
+    program = (
+        "import asyncio; from enviromon.stores import open_stores\n"
+        f"asyncio.run(open_stores('sqlite://{tmp_path}/state.db', 'site').devices.page())"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(6)]
+    assert [process.wait(30) for process in started] == [0] * 6
+
+
+@pytest.mark.parametrize("url", ["", "state.db", "sqlite:", "sqlite://host/x", "mysql://x", "sqlite"])
+def test_a_url_that_names_no_store_is_refused(url):
+    with pytest.raises(SettingsError, match="STORE_URL"):
+        open_stores(url, "site")
