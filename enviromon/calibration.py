@@ -5,11 +5,13 @@ device sent it. A stored version is a flat row with the columns TemperatureSlope
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Struct
 
-from enviromon.metrics import METRICS, Metric
+_SLOPE: Final = "Slope"
+_INTERCEPT: Final = "YIntercept"
 
 
 class Line(Struct, frozen=True, gc=False):
@@ -48,21 +50,26 @@ def calibrated(values: dict[str, float], version: Version | None) -> dict[str, f
     }
 
 
-def to_columns(version: Version, metrics: Iterable[Metric] = METRICS) -> dict[str, float]:
+def to_columns(version: Version) -> dict[str, float]:
     """Return the row's columns of one version."""
     columns = {}
-    for metric in metrics:
-        if (line := version.lines.get(metric.name)) is not None:
-            columns[metric.slope_column] = line.slope
-            columns[metric.intercept_column] = line.intercept
+    for name, line in version.lines.items():
+        title = name[0].upper() + name[1:]
+        columns[title + _SLOPE] = line.slope
+        columns[title + _INTERCEPT] = line.intercept
     return columns
 
 
-def from_columns(valid_from: int, columns: Mapping[str, float], metrics: Iterable[Metric] = METRICS) -> Version:
+def from_columns(valid_from: int, columns: Mapping[str, float]) -> Version:
     """Read a row back; a missing slope is 1, a missing intercept 0, other columns are left alone."""
-    lines = {
-        metric.name: Line(columns.get(metric.slope_column, 1.0), columns.get(metric.intercept_column, 0.0))
-        for metric in metrics
-        if metric.slope_column in columns or metric.intercept_column in columns
+    titles = {
+        column.removesuffix(suffix) for column in columns for suffix in (_SLOPE, _INTERCEPT) if column.endswith(suffix)
     }
-    return Version(valid_from, lines)
+    return Version(
+        valid_from,
+        {
+            title[0].lower() + title[1:]: Line(columns.get(title + _SLOPE, 1.0), columns.get(title + _INTERCEPT, 0.0))
+            for title in titles
+            if title
+        },
+    )

@@ -1,6 +1,6 @@
 """THE table of metrics. A metric is one row here and nothing else.
 
-Telemetry reads the aliases, validation the range, calibration the column names, the API and the page the rest.
+Telemetry reads the aliases, validation the range, calibration and the stores the name, the API and the page the rest.
 The names, aliases and ranges of the first four are those of the system this one grew from.
 """
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 class Metric(Struct, frozen=True, kw_only=True):
     """One physical quantity a device may report.
 
-    `aliases` are the names it may carry in a message, the first that is not null wins. `minimum` and `maximum` bound
+    `name` starts with a small letter and never changes: it is what the stores keep. `aliases` are the names it may carry in a message, the first that is not null wins. `minimum` and `maximum` bound
     what is believed after calibration (None: any finite number). `usual` is where values mostly lie: charts and the
     simulator start there. `decimals` is how many of them mean something.
     """
@@ -34,16 +34,6 @@ class Metric(Struct, frozen=True, kw_only=True):
             and (self.minimum is None or self.minimum <= value)
             and (self.maximum is None or value <= self.maximum)
         )
-
-    @property
-    def slope_column(self) -> str:
-        """The calibration row's name for the slope, e.g. TemperatureSlope."""
-        return f"{self.name[0].upper()}{self.name[1:]}Slope"
-
-    @property
-    def intercept_column(self) -> str:
-        """The calibration row's name for the intercept, e.g. TemperatureYIntercept."""
-        return f"{self.name[0].upper()}{self.name[1:]}YIntercept"
 
 
 METRICS: tuple[Metric, ...] = (
