@@ -106,7 +106,7 @@ def _issue(directory: Path, files: Certificates, names: Sequence[str], now: floa
         authority = x509.new_authority(names, start)
         _write_private(directory / "ca.key", authority.key_pem())
         _write_private(files.ca_file, authority.certificate_pem())
-        _logger.warning("made a new certificate authority, which devices and browsers must trust: %s", files.ca_file)
+        _logger.info("made a new certificate authority, which devices and browsers must trust: %s", files.ca_file)
     server = x509.issue_server(authority, names, start)
     _write_private(files.key_file, server.key_pem())
     _write_private(files.certificate_file, server.certificate_pem())

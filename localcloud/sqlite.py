@@ -4,6 +4,7 @@ One process should create a file before others open it: three that switch a fres
 "database is locked" despite a timeout. `connect` therefore takes a lock file around creation and migration.
 """
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -31,10 +32,8 @@ def connect(
     lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        _create(path)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode=WAL").fetchall()
             connection.execute(f"PRAGMA synchronous={synchronous}")
@@ -45,6 +44,15 @@ def connect(
         return connection
     finally:
         os.close(lock)
+
+
+def _create(path: Path) -> None:
+    """Make a missing file, private. One that exists must not be opened here: closing it would cancel the POSIX locks of
+    this process's connections, and another process that closes its own would take away the WAL under them.
+    https://www.sqlite.org/howtocorrupt.html, 2.2
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:

@@ -103,7 +103,7 @@ def with_stores(data: Path, work: "Callable[[Stores], Coroutine[Any, Any, Result
     from enviromon.stores import open_stores  # noqa: PLC0415
 
     chosen = settings(data)
-    if chosen.store_url == local_store_url(data) and not (data / "state.db").exists():
+    if chosen.store_url == local_store_url(data) and not (data / "lock").exists():
         raise EnviromonError(f"there is no data at {data} yet: start `enviromon up` first, or name another with --data")
 
     async def run() -> Result:

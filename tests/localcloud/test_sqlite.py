@@ -1,6 +1,8 @@
 import multiprocessing
 import sqlite3
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -60,3 +62,28 @@ def test_processes_that_open_one_fresh_file_at_once_all_succeed(tmp_path):
     connection = connect(tmp_path / "a.db", MIGRATIONS)
     assert connection.execute("SELECT count(*) FROM readings").fetchone() == (6,)
     connection.close()
+
+
+def write_in_another_process(path, number):
+    script = f"""
+import sqlite3
+from pathlib import Path
+from localcloud.sqlite import connect
+connection = connect(Path({str(path)!r}), {MIGRATIONS!r})
+connection.execute("INSERT INTO readings (id) VALUES ({number})")
+connection.close()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
+
+
+def test_a_second_connection_leaves_the_locks_of_the_first_in_place(tmp_path):
+    first = connect(tmp_path / "a.db", MIGRATIONS)
+    first.execute("INSERT INTO readings (id) VALUES (1)")
+    second = connect(tmp_path / "a.db", MIGRATIONS)
+    # Without locks, the first process to leave takes the WAL away, and what the second one writes is not seen here.
+    for number in (2, 3):
+        write_in_another_process(tmp_path / "a.db", number)
+        assert first.execute("SELECT max(id) FROM readings").fetchone() == (number,)
+    assert (tmp_path / "a.db-wal").exists()
+    second.close()
+    first.close()

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from .conftest import System
+
 pytestmark = pytest.mark.slow
 
 
@@ -69,7 +71,8 @@ def test_a_second_system_on_the_same_data_is_refused(system):
 
 
 def test_a_port_in_use_is_named_with_what_to_do(system, tmp_path):
-    done = system.run("up", "--host", system.address, "--data", str(tmp_path / "other"))
+    other = System(tmp_path / "other", tmp_path / "other.log")
+    done = other.run("up", "--host", system.address)
     assert done.returncode == 1
     assert "in use" in done.stderr
     assert "-port" in done.stderr
@@ -92,7 +95,7 @@ def test_the_doctor_finds_a_running_system_well(system):
 
 
 def test_the_doctor_says_what_to_do_about_data_that_others_can_read(system):
-    (system.data / "state.db").chmod(0o644)
+    (system.data / "events.db").chmod(0o644)
     done = system.run("doctor", "--json")
     assert done.returncode == 1
     (permissions,) = (found for found in json.loads(done.stdout) if found["subject"] == "permissions")

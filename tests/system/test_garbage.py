@@ -1,13 +1,19 @@
 """Whatever arrives on a port ends that connection, and nothing else."""
 
+import asyncio
 import json
 import random
+import re
 import socket
 import ssl
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient
+
+from enviromon.device_client import DeviceConnection, HubAddress, sas_token
 
 from .conftest import eventually
 
@@ -91,17 +97,23 @@ def test_a_writer_of_one_byte_at_a_time_is_served_like_any_other(system):
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_a_message_of_257_kilobytes_ends_its_connection_and_is_counted(system, witness):
+async def send_oversized(system, device):
+    """By hand: the SDK refuses to send so much."""
+    hub = HubAddress(system.address, 8883, ssl.create_default_context(cafile=device["caFile"]))
+    token = sas_token(f"{system.address}/devices/talker", device["primaryKey"], int(time.time()) + 60)
+    connection = DeviceConnection("talker")
+    await connection.open(hub, token)
+    acknowledged = await connection.publish(b"[" + b" " * (257 * 1024) + b"]")
+    await asyncio.wait_for(connection.closed, 10)
+    return acknowledged.exception()
+
+
+def test_a_message_of_257_kilobytes_ends_its_connection_is_logged_and_counted(system, witness):
     device = system.device("talker")
-    ca = Path(device["caFile"]).read_text()
-    client = IoTHubDeviceClient.create_from_connection_string(
-        device["connectionString"], server_verification_cert=ca, connection_retry=False
-    )
-    client.connect()
-    with pytest.raises(Exception, match=r".*"):
-        client.send_message(b"[" + b" " * (257 * 1024) + b"]")
-    client.shutdown()
+    assert isinstance(asyncio.run(send_oversized(system, device)), ConnectionError)
     assert witness(3) == []
-    assert "talker" in system.log.read_text()
+    assert re.search(r"talker.*oversized", system.log.read_text())
+    with urllib.request.urlopen(f"{system.url}/metrics", timeout=10) as answer:
+        assert 'iothub_closed_total{reason="oversized"} 1.0' in answer.read().decode()
     ledger = eventually(lambda: (now := system.ledger())["received"] == 1 and now)
     assert "talker" not in ledger["devices"]
