@@ -174,9 +174,9 @@ class Session:
                     size += weight
                 else:
                     actions += cast("list[Action]", meaning)
-                if packet.qos:
+                if packet.qos and self._state is _State.OPEN:
                     pubacks.append(packet.packet_id)
-            if actions and type(actions[-1]) is Close:
+            if self._state is _State.CLOSED:
                 break
         if events or pubacks:
             # In front of a Close, so that what came before the fault is kept.
