@@ -63,6 +63,7 @@ class Ingest:
             for device_id, found in items.items()
         }
         if letters:
+            letters.sort(key=lambda letter: (letter.sequence, letter.index))
             _log.warning("%s: %d readings rejected, the first: %s", batch.stream, len(letters), letters[0].detail)
             await self._dead_letters.add(letters)
         return await self._commit(batch.stream, arrivals)

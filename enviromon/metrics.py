@@ -13,9 +13,10 @@ from msgspec import Struct
 class Metric(Struct, frozen=True, kw_only=True):
     """One physical quantity a device may report.
 
-    `name` starts with a small letter and never changes: it is what the stores keep. `aliases` are the names it may carry in a message, the first that is not null wins. `minimum` and `maximum` bound
-    what is believed after calibration (None: any finite number). `usual` is where values mostly lie: charts and the
-    simulator start there. `decimals` is how many of them mean something.
+    `name` starts with a small letter and never changes: it is what the stores keep. `aliases` are the names it may
+    carry in a message, the first that is not null wins. `minimum` and `maximum` bound what is believed after
+    calibration (None: any finite number). `usual` is where values mostly lie: charts and the simulator start there.
+    `decimals` is how many of them mean something.
     """
 
     name: str

@@ -1,7 +1,7 @@
 import pytest
 
 from enviromon.stores import open_stores
-from tests.enviromon.world import World
+from tests.enviromon.world import FunctionApp, World
 
 
 @pytest.fixture
@@ -14,3 +14,13 @@ async def stores(tmp_path):
 @pytest.fixture
 def world(stores):
     return World(stores)
+
+
+@pytest.fixture
+async def app(tmp_path, monkeypatch):
+    monkeypatch.setenv("STORE_URL", f"sqlite://{tmp_path}/app.db")
+    monkeypatch.setenv("READ_ACCESS", "open")
+    monkeypatch.setenv("OCC_BASE_MS", "0")
+    made = FunctionApp()
+    yield made
+    await made.close()

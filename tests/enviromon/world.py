@@ -1,8 +1,16 @@
 """What the tests of the solution share: messages, batches, a real store, and stores that fail on purpose."""
 
+import datetime as dt
+import importlib.util
 import json
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
+import azure.functions as func
+from azure.functions.meta import Datum
+
+from enviromon.application import application
 from enviromon.device_state import DeviceState, Ledger
 from enviromon.errors import StorageError
 from enviromon.events import Batch, Delivery
@@ -13,6 +21,7 @@ from enviromon.stores import Result, Stores, WriteOutcome, each
 T0 = 1_795_478_400_000
 """2026-11-24T00:00:00Z, in ms."""
 STREAM = "namespace/hub/0"
+AZURE_T0 = dt.datetime.fromtimestamp(T0 / 1000, dt.UTC).replace(tzinfo=None)
 
 
 def body(**fields):
@@ -90,3 +99,71 @@ class Troubled:
 
 def with_devices(stores, devices) -> Stores:
     return Stores(devices, stores.calibrations, stores.dead_letters, stores.close)
+
+
+def event(sequence, content=None, *, device="d1", enqueued=None, partition="0"):
+    """One of a trigger's events, as Azure's worker makes it: times are naive, metadata is shared and typed."""
+    return func.EventHubEvent(
+        body=body(temperature=20.0 + sequence % 50) if content is None else content,
+        trigger_metadata={
+            "PartitionContext": Datum(
+                json.dumps(
+                    {
+                        "FullyQualifiedNamespace": "namespace",
+                        "EventHubName": "hub",
+                        "ConsumerGroup": "enviromon",
+                        "PartitionId": partition,
+                    }
+                ),
+                "json",
+            )
+        },
+        enqueued_time=AZURE_T0 + dt.timedelta(seconds=sequence if enqueued is None else enqueued),
+        sequence_number=sequence,
+        offset=sequence * 100,
+        iothub_metadata={"connection-device-id": device, "message-source": "Telemetry"},
+    )
+
+
+class FunctionApp:
+    """function_app.py as a host has it: indexed once, its user functions called with real arguments."""
+
+    def __init__(self):
+        path = Path(__file__).parents[2] / "function_app.py"
+        spec = importlib.util.spec_from_file_location("function_app_under_test", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self.functions = {function.get_function_name(): function for function in module.app.get_functions()}
+        application.cache_clear()
+
+    async def close(self):
+        await application().stores.close()
+        application.cache_clear()
+
+    async def telemetry(self, *events, retries=0):
+        """Return what the invocation publishes: views by message."""
+        out = Out()
+        context = SimpleNamespace(retry_context=SimpleNamespace(retry_count=retries))
+        await self.functions["telemetry"].get_user_function()(list(events), out, context)
+        return json.loads(out.value) if out.value else []
+
+    async def http(self, name, method="GET", content=None, *, headers=None, params=None, route=None, **bound):
+        request = func.HttpRequest(
+            method, f"/api/{name}", headers=headers or {}, params=params or {}, route_params=route or {},
+            body=b"" if content is None else content if isinstance(content, bytes) else json.dumps(content).encode(),
+        )  # fmt: skip
+        return await self.functions[name].get_user_function()(request, **bound)
+
+
+class Out:
+    """An output binding."""
+
+    value = None
+
+    def set(self, value):
+        assert isinstance(value, str)
+        self.value = value
+
+
+def content_of(response):
+    return json.loads(response.get_body())
