@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ping_seconds: float = 15  # after as long a silence the server pings
     client_timeout_seconds: float = 30  # without a word (long polling: without a poll) from the client
     poll_seconds: float = 90  # a long poll without news; the client gives up at 100
-    close_seconds: float = 1  # for the peer to end a connection that the server closes
+    close_seconds: float = 0.5  # for the peer to end a connection that the server closes
     sweep_seconds: float = 1
 
 
