@@ -1,6 +1,6 @@
 /** Paints one frame of the chart onto a canvas: what is given, and nothing remembered. */
 import type { Bar } from "./bars.ts";
-import type { Layout, Span } from "./chart-layout.ts";
+import { type Layout, SLANT, type Span } from "./chart-layout.ts";
 import type { Domain } from "./scale.ts";
 
 export interface Palette {
@@ -34,10 +34,9 @@ export interface Scene {
 
 export const TOP = 22;
 export const SMALL = 12;
-const NAMES = 26;
-const PLAIN_BOTTOM = 10;
 const VALUE_ROOM = 34;
 const ROUND_FROM = 10;
+const CAP = 3;
 
 /** Paints the scene. */
 export function paint(context: CanvasRenderingContext2D, scene: Scene): void {
@@ -53,7 +52,7 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene): void {
   paintActiveBand(context, scene);
   paintBars(context, scene);
   paintBase(context, scene);
-  if (scene.layout.names) paintNames(context, scene);
+  if (scene.layout.names !== "none") paintNames(context, scene);
   if (scene.layout.slot >= VALUE_ROOM) paintValues(context, scene);
   context.restore();
 }
@@ -63,7 +62,7 @@ export function heightOf(
   value: number,
   { height, domain, layout }: Pick<Scene, "height" | "domain" | "layout">,
 ): number {
-  const bottom = height - (layout.names ? NAMES : PLAIN_BOTTOM);
+  const bottom = height - layout.bottom;
   return bottom - ((value - domain.low) / (domain.high - domain.low)) * (bottom - TOP);
 }
 
@@ -123,7 +122,7 @@ function paintBar(
   const top = tip <= base ? base - extent : base;
   context.fillStyle = index === scene.active ? palette.barActive : bar.stale ? palette.barStale : palette.bar;
   if (width < ROUND_FROM) {
-    context.fillRect(left, top, width, extent);
+    paintThinBar(context, { left, top, width, extent, down: tip > base, stale: bar.stale });
     return;
   }
   paintRoomyBar(context, { left, top, width, extent, down: tip > base, stale: bar.stale });
@@ -136,6 +135,21 @@ interface Box {
   readonly extent: number;
   readonly down: boolean;
   readonly stale: boolean;
+}
+
+/** A stale one is faint with a firm end, so that it differs by more than its hue. */
+function paintThinBar(
+  context: CanvasRenderingContext2D,
+  { left, top, width, extent, down, stale }: Box,
+): void {
+  if (!stale) {
+    context.fillRect(left, top, width, extent);
+    return;
+  }
+  context.globalAlpha = 0.5;
+  context.fillRect(left, top, width, extent);
+  context.globalAlpha = 1;
+  context.fillRect(left, down ? top + extent - CAP : top, width, CAP);
 }
 
 /** Rounded at the value's end; a stale one is an outline, so that it differs by more than its colour. */
@@ -178,14 +192,31 @@ function paintValues(context: CanvasRenderingContext2D, scene: Scene): void {
 function paintNames(context: CanvasRenderingContext2D, scene: Scene): void {
   const { palette, layout } = scene;
   context.font = `${SMALL}px ${palette.font}`;
-  context.textAlign = "center";
+  context.textAlign = layout.names === "slanted" ? "right" : "center";
   for (let index = scene.view.first; index < scene.view.end; index += 1) {
     const bar = scene.bars[index];
     if (bar === undefined) continue;
     context.fillStyle = index === scene.active ? palette.ink : palette.muted;
-    const name = shortened(context, bar.device.name, layout.slot - 6);
-    context.fillText(name, leftOf(index, scene) + layout.slot / 2, scene.height - 8);
+    const x = leftOf(index, scene) + layout.slot / 2;
+    paintName(context, shortened(context, bar.device.name, layout.nameRoom), x, scene);
   }
+}
+
+function paintName(
+  context: CanvasRenderingContext2D,
+  name: string,
+  x: number,
+  { height, layout }: Scene,
+): void {
+  if (layout.names === "level") {
+    context.fillText(name, x, height - 8);
+    return;
+  }
+  context.save();
+  context.translate(x + 4, height - layout.bottom + 16);
+  context.rotate(-SLANT);
+  context.fillText(name, 0, 0);
+  context.restore();
 }
 
 function shortened(context: CanvasRenderingContext2D, name: string, room: number): string {

@@ -150,6 +150,7 @@ export class Fleet {
   }
 
   #showParts(total: number, shown: number): void {
+    byId("controls").hidden = total === 0;
     byId("none").hidden = !this.#loaded || total > 0;
     byId("no-match").hidden = total === 0 || shown > 0;
     byId("fleet").hidden = shown === 0;
@@ -176,6 +177,6 @@ export class Fleet {
   }
 
   #hint(): string {
-    return this.#shown.length > 12 ? "Point at a bar, or use the arrow keys, to read it" : "";
+    return this.#shown.length > 12 ? "Point at a bar to read it" : "";
   }
 }

@@ -11,7 +11,6 @@ export interface Problem {
 
 /** Explains an error. `base` is the API's address, `hasKey` tells whether a key was sent. */
 export function explain(error: unknown, base: string, hasKey: boolean): Problem {
-  const where = base || "this address";
   if (error instanceof ConfigError) {
     return problem(
       "config.json cannot be used.",
@@ -30,7 +29,7 @@ export function explain(error: unknown, base: string, hasKey: boolean): Problem 
       };
     case "unreachable":
       return problem(
-        `The API at ${where} does not answer.`,
+        base ? `The API at ${base} does not answer.` : "The API does not answer.",
         base
           ? "Check that the function app runs, that config.json names it, and that its CORS setting allows this page. Trying again by itself."
           : "Check that Enviromon runs: enviromon up. Trying again by itself.",

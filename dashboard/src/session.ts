@@ -103,7 +103,18 @@ export class Session implements LinkListener {
   facts(online: boolean, staleAfter: number): Facts {
     const silence = this.#clock.local() - this.#contact;
     const now = this.#clock.now();
-    return { link: this.#state, online, heard: this.#heard, silence, newest: this.#newest, staleAfter, now };
+    const { problem } = this;
+    const barred = problem instanceof ApiError && problem.kind === "key";
+    return {
+      link: this.#state,
+      online,
+      heard: this.#heard,
+      barred,
+      silence,
+      newest: this.#newest,
+      staleAfter,
+      now,
+    };
   }
 
   onState(state: LinkState): void {

@@ -8,7 +8,7 @@
  * | live         | connected, something came through this connection, the newest reading is recent         |
  * | stale        | connected, but the newest reading is older than the threshold                          |
  * | reconnecting | not connected, trying; the server answered not long ago                                |
- * | offline      | not connected, and the server has not answered for the threshold, or the browser is off |
+ * | offline      | not connected: no answer for the threshold, the browser is off, or the key was refused   |
  */
 import { formatAgo, formatTime } from "./format.ts";
 
@@ -21,6 +21,8 @@ export interface Facts {
   readonly online: boolean;
   /** Whether something has come through the present connection. */
   readonly heard: boolean;
+  /** The server refuses us for want of the right key. */
+  readonly barred: boolean;
   /** For how many ms the server has not answered anything. */
   readonly silence: number;
   /** Event time of the newest reading of all devices, unix ms; null where there is none. */
@@ -52,13 +54,14 @@ export function judge(facts: Facts): Status {
   return { state, label: LABELS[state], detail: detailOf(state, facts) };
 }
 
-function stateOf({ link, online, heard, silence, newest, staleAfter, now }: Facts): State {
-  if (link !== "connected") return !online || silence > staleAfter ? "offline" : link;
+function stateOf({ link, online, heard, barred, silence, newest, staleAfter, now }: Facts): State {
+  if (link !== "connected") return barred || !online || silence > staleAfter ? "offline" : link;
   if (newest !== null && now - newest > staleAfter) return "stale";
   return heard && newest !== null ? "live" : "waiting";
 }
 
-function detailOf(state: State, { newest, now }: Facts): string {
+function detailOf(state: State, { newest, now, barred }: Facts): string {
+  if (state === "offline" && barred) return "a read key is needed";
   if (newest === null) return state === "waiting" ? "waiting for the first reading" : "";
   if (state === "live" || state === "stale") return `newest reading ${formatAgo(now - newest)}`;
   if (state === "waiting") return "waiting for news";

@@ -206,7 +206,7 @@ export class Table {
 }
 
 function spacer(): HTMLTableRowElement {
-  return h("tr", { class: "spacer", "aria-hidden": "true" }, h("td", { colspan: "100" }));
+  return h("tr", { class: "spacer", "aria-hidden": "true" }, h("td"));
 }
 
 function markChosen(row: Row, chosen: boolean): void {
