@@ -21,6 +21,7 @@ from localcloud.certificates import ALWAYS_CERTIFIED, Certificates, ensure_certi
 from localcloud.data_directory import describe_running
 from localcloud.exposition import exposition
 from localcloud.functions.access import host_name
+from localcloud.functions.console import format_load_error
 from localcloud.functions.host import FunctionsHost
 from localcloud.functions.invocation import Invocation
 from localcloud.iothub.event_log import SqliteEventLog
@@ -34,6 +35,10 @@ PREFERRED_HTTPS_PORT = 8443
 EVENT_HUB_NAME = "iothub-ehub-local"
 OWNER_POLICY = "iothubowner"
 _SHUTDOWN_SECONDS = 0.5
+
+
+class AppError(Exception):
+    """The function app cannot be loaded; its programmer must act. The text is what Azure's host would say."""
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +83,7 @@ class LocalCloud:
     async def start(self) -> None:
         """Start everything, or nothing.
 
-        Raises AddressError where a port is taken, what FunctionsHost raises for the app, OSError and sqlite3.Error.
+        Raises AddressError where a port is taken, AppError, OSError and sqlite3.Error.
         """
         settings = self._settings
         self.certificates = ensure_certificates(settings.data / "certificates", self._names)
@@ -139,19 +144,22 @@ class LocalCloud:
 
     def _load_app(self, log: SqliteEventLog, keys: Keys) -> None:
         settings = self._settings
-        self.host = FunctionsHost(
-            settings.app_dir,
-            event_hub=lambda _namespace, _name: log,
-            keys=keys,
-            settings=settings.app_settings,
-            connections=self._connections(keys),
-            static_dir=settings.static_dir,
-            allowed_hosts=self._names,
-            report=self._report,
-            health=lambda: self._is_ready,
-            metrics=lambda: exposition(self),
-            ca_file=self.certificates.ca_file,
-        )
+        try:
+            self.host = FunctionsHost(
+                settings.app_dir,
+                event_hub=lambda _namespace, _name: log,
+                keys=keys,
+                settings=settings.app_settings,
+                connections=self._connections(keys),
+                static_dir=settings.static_dir,
+                allowed_hosts=self._names,
+                report=self._report,
+                health=lambda: self._is_ready,
+                metrics=lambda: exposition(self),
+                ca_file=self.certificates.ca_file,
+            )
+        except Exception as error:
+            raise AppError(format_load_error(error, settings.app_dir)) from error
         self._stack.push_async_callback(self.host.stop)
 
     async def _start_hub(self, log: SqliteEventLog, keys: Keys, tls: ssl.SSLContext) -> None:

@@ -50,7 +50,7 @@ def _create(path: Path) -> None:
     """Make a missing file, private.
 
     One that exists must not be opened here: closing it would cancel the POSIX locks of this process's connections, and
-    another process that closes its own would take the WAL away under them. https://www.sqlite.org/howtocorrupt.html, 2.2
+    another process that closes its own would take the WAL away under them: https://sqlite.org/howtocorrupt.html, 2.2.
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

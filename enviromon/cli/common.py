@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,15 +58,6 @@ def print_facts(facts: Mapping[str, object], *, as_json: bool) -> None:
         click.echo(f"{click.style(name.ljust(width), dim=True)}  {value}")
 
 
-def run_async(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run on uvloop where it exists; Ctrl-C cancels the work, whose result is still returned if it has one."""
-    if sys.platform == "win32":
-        return asyncio.run(work)
-    import uvloop  # noqa: PLC0415 - not there on Windows
-
-    return uvloop.run(work)
-
-
 def console() -> "Console":
     """Rich's console on stdout; plain text where stdout is no terminal."""
     from rich.console import Console  # noqa: PLC0415 - `up` is ready sooner without it
@@ -113,7 +103,7 @@ def with_stores(data: Path, work: "Callable[[Stores], Coroutine[Any, Any, Result
         finally:
             await stores.close()
 
-    return run_async(run())
+    return asyncio.run(run())
 
 
 def running_system(data: Path) -> Mapping[str, Any] | None:

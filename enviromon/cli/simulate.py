@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from enviromon.cli.common import data_option, json_option, print_json, run_async, running_system
+from enviromon.cli.common import data_option, json_option, print_json, running_system
 from enviromon.cli.hub import service_connection_string
 from enviromon.device_client import HubAddress
 from enviromon.errors import EnviromonError
 from enviromon.hub_registry import HubRegistry, parse_connection_string
 from enviromon.simulator import Plan, Simulator, Tally, device_ids
+from localcloud.running import run_async
 
 MQTT_PORT = 8883
 PROGRESS_SECONDS = 0.5

@@ -5,7 +5,6 @@ import ipaddress
 import json
 import logging
 import secrets
-import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,55 +12,35 @@ import click
 
 from enviromon.cli import STARTED
 from enviromon.cli.app_files import app_directory, page_directory
-from enviromon.cli.common import data_option, json_option, local_store_url, run_async
+from enviromon.cli.common import data_option, json_option, local_store_url
 from enviromon.cli.simulate import local_target, start_simulator
 from enviromon.errors import EnviromonError
 from enviromon.simulator import Plan
-from localcloud.addresses import AddressError
 from localcloud.cloud import EVENT_HUB_NAME, CloudSettings, LocalCloud
-from localcloud.data_directory import DataDirectoryInUseError, exclusive_data_directory
 from localcloud.functions.console import format_invocation
 from localcloud.functions.invocation import Invocation
+from localcloud.running import cloud_options, run_cloud, stop_signal
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-HIGHEST_PORT = 65535
-Port = click.IntRange(0, HIGHEST_PORT)
 
 _log = logging.getLogger(__name__)
 
 
 @click.command()
 @data_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--hostname", default="localhost", show_default=True, help="The name by which clients come.")
-@click.option("--http-port", type=Port, default=7071, show_default=True, help="Functions and dashboard; 0: any free.")
-@click.option("--mqtt-port", type=Port, default=8883, show_default=True, help="IoT Hub's MQTT over TLS.")
-@click.option("--mqtt-plain-port", type=Port, help="MQTT without TLS as well; none unless given.")
-@click.option("--https-port", type=Port, help="IoT Hub's HTTPS.  [default: 8443, or a free one]")
-@click.option("--signalr-port", type=Port, default=8888, show_default=True, help="SignalR.")
+@cloud_options
 @click.option("--simulate", type=click.IntRange(0), default=0, metavar="N", help="Simulate N devices.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Their messages a second in all.  [default: N]")
 @click.option("--open-reads", is_flag=True, help="Beyond this machine, let anyone read; otherwise a key is needed.")
-@click.option("--verbose", is_flag=True, help="A line per invocation, and more of the log.")
 @json_option
 def up(**options: Any) -> None:
     """Start everything: IoT Hub, the function app, SignalR and the dashboard. Ctrl-C ends it."""
-    logging.basicConfig(
-        level=logging.INFO if options["verbose"] else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    try:
-        with exclusive_data_directory(options["data"]):
-            run_async(_serve(options))
-    except (AddressError, DataDirectoryInUseError) as error:
-        raise EnviromonError(str(error)) from error
+    run_cloud(options["data"], _serve(options))
 
 
 async def _serve(options: dict[str, Any]) -> None:
-    stop = asyncio.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    stop = stop_signal()
     read_key = _read_key(options)
     cloud = LocalCloud(_settings(options, read_key), _report if options["verbose"] else lambda _: None)
     await cloud.start()
@@ -148,5 +127,5 @@ async def _simulate(options: dict[str, Any]) -> None:
         await simulator.run()
     except EnviromonError as error:
         _log.error("the simulation ended: %s", error)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it was, the system itself is well
         _log.exception("the simulation ended; the system goes on without it")

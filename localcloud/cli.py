@@ -1,0 +1,56 @@
+"""The `localcloud` command: `localcloud start APP_DIR` runs a Python v2 function app with its Azure services here.
+
+Exit codes: 0 done; 1 the app or the cloud cannot start, with a sentence on stderr; 2 the command line was wrong.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from localcloud.cloud import CloudSettings, LocalCloud
+from localcloud.functions.console import format_invocation, print_functions
+from localcloud.reload import supervise
+from localcloud.running import cloud_options, run_cloud, stop_signal
+
+
+@click.group()
+@click.version_option(package_name="enviromon", prog_name="localcloud")
+def main() -> None:
+    """Azure IoT Hub, Functions and SignalR Service on your own machine, for any Python v2 function app."""
+
+
+@main.command()
+@click.argument("app_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="[default: APP_DIR/.localcloud]")
+@click.option("--static", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A site to serve at /.")
+@click.option("--reload", is_flag=True, help="Start anew whenever a file of the app changes.")
+@cloud_options
+def start(
+    app_dir: Path, *, data: Path | None, static: Path | None, reload: bool, verbose: bool, **listeners: Any
+) -> None:
+    """Run the function app in APP_DIR until Ctrl-C.
+
+    Connection strings that its settings do not hold are those of the local IoT Hub and SignalR.
+    """
+    del verbose
+    if reload:
+        arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+        sys.exit(supervise([sys.executable, "-m", "localcloud", *arguments], app_dir))
+    directory = (data or app_dir / ".localcloud").absolute()
+    settings = CloudSettings(app_dir=app_dir.absolute(), data=directory, static_dir=static, **listeners)
+    run_cloud(directory, _serve(LocalCloud(settings, lambda invocation: click.echo(format_invocation(invocation)))))
+
+
+async def _serve(cloud: LocalCloud) -> None:
+    stop = stop_signal()
+    await cloud.start()
+    try:
+        print_functions(cloud.host.describe(cloud.url))
+        facts = cloud.facts()
+        click.echo(f"\nDevices: mqtts://{facts['hostname']}:{facts['ports']['mqtt']}, CA file {facts['caFile']}")
+        click.echo("Ready. Ctrl-C ends it.\n")
+        await stop.wait()
+    finally:
+        await cloud.stop()
