@@ -84,8 +84,10 @@ class ClientEndpoint:
         return web.Response(content_type="text/plain")
 
     async def leave(self, request: web.Request) -> web.Response:
-        """End a connection in good order."""
-        self._claim(request).close()
+        """End a connection whose client has left; a poll that waits is told so."""
+        connection = self._claim(request)
+        connection.close()
+        connection.end()
         return web.Response(status=HTTPStatus.ACCEPTED)
 
     def _negotiate(self, hub: str, user_id: str | None) -> Connection:

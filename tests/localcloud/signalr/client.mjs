@@ -7,10 +7,12 @@ const options = JSON.parse(process.argv[2]);
 const require = createRequire(`${options.modules}/package.json`);
 const signalr = require("@microsoft/signalr");
 
-const tell = (event, details = {}) => process.stdout.write(`${JSON.stringify({ event, ...details })}\n`);
+const tell = (event, details = {}) => {
+  process.stdout.write(`${JSON.stringify({ event, ...details })}\n`);
+};
 const builder = new signalr.HubConnectionBuilder()
   .withUrl(options.url, { transport: signalr.HttpTransportType[options.transport] })
-  .configureLogging({ log: (level, message) => level >= signalr.LogLevel.Warning && tell("log", { message }) });
+  .configureLogging(signalr.LogLevel.None);
 if (options.protocol === "messagepack") {
   const { MessagePackHubProtocol } = require("@microsoft/signalr-protocol-msgpack");
   builder.withHubProtocol(new MessagePackHubProtocol());
@@ -20,7 +22,11 @@ if (options.reconnect) {
 }
 
 const connection = builder.build();
-connection.on("newMessage", (...received) => tell("received", { arguments: received }));
+connection.keepAliveIntervalInMilliseconds = options.keepAlive ?? connection.keepAliveIntervalInMilliseconds;
+connection.serverTimeoutInMilliseconds = options.serverTimeout ?? connection.serverTimeoutInMilliseconds;
+connection.on("newMessage", (...received) => {
+  tell("received", { arguments: received });
+});
 connection.onreconnecting((error) => tell("reconnecting", { error: error?.message }));
 connection.onreconnected((connectionId) => tell("reconnected", { connectionId }));
 connection.onclose((error) => tell("closed", { error: error?.message }));
