@@ -103,7 +103,7 @@ async def start_service() -> AsyncIterator[StartService]:
     async with aiohttp.ClientSession() as session:
 
         async def start(port: int = 0, **kwargs: Any) -> Service:
-            limits = Limits(**{"close_seconds": 0.2} | kwargs.pop("limits", {}))
+            limits = Limits(**{"close_seconds": 0.1} | kwargs.pop("limits", {}))
             server = SignalRServer(KEY, allowed_origins=PAGE.__eq__, limits=limits, **kwargs)
             service = Service(server, session)
             service.port = await server.start("127.0.0.1", port)
