@@ -68,7 +68,7 @@ def _walk(metric: Metric, source: random.Random) -> Iterator[float]:
     home = source.uniform(low + (high - low) * 0.2, high - (high - low) * 0.2)
     value = home
     while True:
-        value += (home - value) * 0.05 + source.gauss(0, (high - low) * 0.02)
+        value += (home - value) * 0.02 + source.gauss(0, (high - low) * 0.008)
         value = min(high, max(low, value))
         yield value
 

@@ -1,0 +1,91 @@
+"""The page in Debian's Chromium, fed by the official device SDK."""
+
+from pathlib import Path
+
+import pytest
+from azure.iot.device import IoTHubDeviceClient
+from playwright.sync_api import expect, sync_playwright
+
+pytestmark = [
+    pytest.mark.slow,
+    # The SDK's paho-mqtt 1.6 leaves its wake-up sockets to the garbage collector when it reconnects.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+AXE = Path(__file__).parents[2] / "dashboard/node_modules/axe-core/axe.min.js"
+CHROMIUM = "/usr/bin/chromium"
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, "--disable-sync"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(browser, system, request):
+    # By-passing the content security policy lets axe-core in, and nothing else is injected.
+    context = browser.new_context(color_scheme=request.param, bypass_csp=True, base_url=system.url)
+    context.set_default_timeout(10_000)
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.goto("/")
+    yield opened
+    context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def send(system):
+    device = system.device("attic")
+    ca = Path(device["caFile"]).read_text()
+    client = IoTHubDeviceClient.create_from_connection_string(device["connectionString"], server_verification_cert=ca)
+    client.connect()
+    yield client.send_message
+    client.shutdown()
+
+
+def status(page):
+    return page.locator("#status")
+
+
+def value(page, metric="temperature"):
+    return page.locator(f'[data-device-id="attic"] [data-metric="{metric}"]')
+
+
+def violations(page):
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("axe.run()")
+    return [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
+
+
+def test_the_page_follows_a_device_through_a_restart_of_the_server(system, page, send):
+    expect(page.get_by_text("No devices yet")).to_be_visible()
+    assert violations(page) == []
+
+    send('{"temperature": 17.25, "humidity": 0.0}')
+    expect(value(page)).to_contain_text("17.3")
+    expect(value(page, "humidity")).to_contain_text("0.0")
+    expect(status(page)).to_have_attribute("data-state", "live")
+    assert violations(page) == []
+
+    system.stop()
+    expect(status(page)).to_have_attribute("data-state", "reconnecting", timeout=20_000)
+    assert violations(page) == []
+
+    system.start()
+    expect(status(page)).to_have_attribute("data-state", "waiting", timeout=30_000)
+    send('{"temperature": 18.5}')
+    expect(value(page)).to_contain_text("18.5")
+    expect(status(page)).to_have_attribute("data-state", "live")
+    expect(value(page, "humidity")).to_contain_text("0.0")
+
+
+def test_a_metric_that_was_never_sent_is_a_gap_and_not_a_zero(page, send):
+    send('{"temperature": 0.0}')
+    expect(value(page)).to_contain_text("0.0")
+    expect(value(page, "pressure")).not_to_contain_text("0")
