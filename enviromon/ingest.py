@@ -1,4 +1,4 @@
-"""One batch of a stream: read, judge, dead letters, fold, compare-and-set.
+"""One batch of a stream: read, judge, dead letters, then fold and compare-and-set.
 
 The order of writes is the order of safety: dead letters first (their keys make them idempotent), then each device's
 state with its ledger. Whatever is cut off in between is healed by the redelivery of the batch. Only a store's failure
@@ -9,12 +9,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final
 
 from enviromon.caches import CachedCalibrations, CachedStates
 from enviromon.calibration import Calibration
 from enviromon.commit import Commit, Ingested, dead_letter, internal
-from enviromon.device_state import UNIDENTIFIED, Arrival, Position, Reading, is_device_id
+from enviromon.device_state import UNIDENTIFIED, Arrival, DeviceState, Ledger, Position, Reading, is_device_id
 from enviromon.events import Batch, Delivery
 from enviromon.metrics import METRICS, Metric
 from enviromon.settings import Settings
@@ -22,7 +23,11 @@ from enviromon.stores import DeadLetter, Stores
 from enviromon.telemetry import Rejection, Telemetry, TelemetryReader
 
 _log = logging.getLogger(__name__)
-_Item = tuple[Position, Delivery, Telemetry | Rejection]
+PART_READINGS: Final = 2000
+"""A batch may hold a million readings (arrays of 1,000): it is worked off in parts, each committed before the next."""
+
+_Item = tuple[Position, str | None, Telemetry | Rejection]
+"""Where it stands in the stream, its message's creation time, and what was read."""
 
 
 class Ingest:
@@ -39,7 +44,7 @@ class Ingest:
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._reader = TelemetryReader(metrics)
-        self._settings = settings
+        self._lead = settings.timestamp_lead_seconds * 1000
         self._gateways = settings.trusted_gateways
         self._calibrations = CachedCalibrations(
             stores.calibrations, size=settings.cached_devices, ttl=settings.calibration_ttl_seconds, clock=clock
@@ -55,29 +60,45 @@ class Ingest:
 
     async def ingest(self, batch: Batch) -> Ingested:
         """Count, keep and remember the batch. Raises StorageError; the batch must come again then."""
-        items = self._read(batch)
-        calibrations = await self._calibrations.load(items)
+        states: dict[str, DeviceState] = {}
+        counted = Ledger()
+        for part in self._parts(batch):
+            done = await self._ingest_part(batch.stream, part)
+            states |= {state.device_id: state for state in done.states}
+            counted += done.counted
+        return Ingested(list(states.values()), counted)
+
+    def _parts(self, batch: Batch) -> Iterator[dict[str, list[_Item]]]:
+        """Read the bodies and cut the batch where it holds many readings: a part is what is in memory at once."""
+        devices: dict[str, list[_Item]] = {}
+        size = 0
+        for delivery in batch.deliveries:
+            items = self._read(delivery.body)
+            for index, read in enumerate(items):
+                device_id, item = self._identify(delivery, read)
+                position = Position(delivery.sequence, index, delivery.enqueued_time)
+                devices.setdefault(device_id, []).append((position, delivery.created, item))
+            size += len(items)
+            if size >= PART_READINGS:
+                yield devices
+                devices, size = {}, 0
+        if devices:
+            yield devices
+
+    async def _ingest_part(self, stream: str, devices: dict[str, list[_Item]]) -> Ingested:
+        calibrations = await self._calibrations.load(devices)
         letters: list[DeadLetter] = []
         arrivals = {
-            device_id: [self._judge(batch.stream, device_id, item, calibrations[device_id], letters) for item in found]
-            for device_id, found in items.items()
+            device_id: [self._judge(stream, device_id, item, calibrations[device_id], letters) for item in items]
+            for device_id, items in devices.items()
         }
         if letters:
             letters.sort(key=lambda letter: (letter.sequence, letter.index))
-            _log.warning("%s: %d readings rejected, the first: %s", batch.stream, len(letters), letters[0].detail)
+            _log.warning("%s: %d readings rejected, the first: %s", stream, len(letters), letters[0].detail)
             await self._dead_letters.add(letters)
-        return await self._commit(batch.stream, arrivals)
+        return await self._commit(stream, arrivals)
 
-    def _read(self, batch: Batch) -> dict[str, list[_Item]]:
-        devices: dict[str, list[_Item]] = {}
-        for delivery in batch.deliveries:
-            for index, read in enumerate(self._read_body(delivery.body)):
-                device_id, item = self._identify(delivery, read)
-                position = Position(delivery.sequence, index, delivery.enqueued_time)
-                devices.setdefault(device_id, []).append((position, delivery, item))
-        return devices
-
-    def _read_body(self, body: bytes) -> list[Telemetry | Rejection]:
+    def _read(self, body: bytes) -> list[Telemetry | Rejection]:
         try:
             return self._reader.read(body)
         except Exception as error:  # noqa: BLE001  # one reading's misfortune must not hold up the stream
@@ -86,6 +107,8 @@ class Ingest:
     def _identify(self, delivery: Delivery, item: Telemetry | Rejection) -> tuple[str, Telemetry | Rejection]:
         """Choose whose reading it is: the hub's word, or the body's where its sender is a trusted gateway."""
         sender = delivery.device_id
+        if sender and not self._gateways:
+            return sender, item
         if isinstance(item, Telemetry) and self._gateways and ("*" in self._gateways or sender in self._gateways):
             name = item.labels.get("name")
             if name is not None and not is_device_id(str(name)):
@@ -101,21 +124,15 @@ class Ingest:
     def _judge(
         self, stream: str, device_id: str, item: _Item, calibration: Calibration | None, letters: list[DeadLetter]
     ) -> Arrival:
-        position, delivery, found = item
-        judged = found if isinstance(found, Rejection) else self._judge_item(found, delivery, calibration)
-        if isinstance(judged, Rejection):
-            letters.append(dead_letter(judged, stream, device_id, position))
-            return Arrival(position, None, judged.body)
-        return Arrival(position, judged, found.body)
-
-    def _judge_item(self, item: Telemetry, delivery: Delivery, calibration: Calibration | None) -> Reading | Rejection:
-        try:
-            return self._reader.judge(
-                item,
-                enqueued_time=delivery.enqueued_time,
-                created=delivery.created,
-                lead=self._settings.timestamp_lead_seconds * 1000,
-                calibration=calibration,
-            )
-        except Exception as error:  # noqa: BLE001  # the same
-            return internal(error, item.body)
+        position, created, judged = item
+        body = judged.body
+        if isinstance(judged, Telemetry):
+            try:
+                reading = self._reader.judge(judged, position.enqueued_time, created, self._lead, calibration)
+            except Exception as error:  # noqa: BLE001  # the same
+                reading = internal(error, body)
+            if isinstance(reading, Reading):
+                return Arrival(position, reading, body)
+            judged = reading
+        letters.append(dead_letter(judged, stream, device_id, position))
+        return Arrival(position, None, body)

@@ -4,7 +4,6 @@ Telemetry reads the aliases, validation the range, calibration and the stores th
 The names, aliases and ranges of the first four are those of the system this one grew from.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
@@ -27,14 +26,6 @@ class Metric(Struct, frozen=True, kw_only=True):
     maximum: float | None = None
     usual: tuple[float, float]
     decimals: int
-
-    def admits(self, value: float) -> bool:
-        """Tell whether a calibrated value is believable: finite, and within the range, both ends included."""
-        return (
-            math.isfinite(value)
-            and (self.minimum is None or self.minimum <= value)
-            and (self.maximum is None or value <= self.maximum)
-        )
 
 
 METRICS: tuple[Metric, ...] = (

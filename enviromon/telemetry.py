@@ -10,7 +10,10 @@ Rules:
 """
 
 import datetime as dt
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate, chain
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -46,10 +49,8 @@ REASONS: Final[Mapping[str, str]] = {
 }
 """Every reason a dead letter may have."""
 
-_NAMES: Final = ("deviceId", "DeviceId")
-_GEOS: Final = ("geo", "Geo")
-_MESSAGE_IDS: Final = ("messageId", "Id")
-_TIMESTAMPS: Final = ("timestamp",)
+_LABELS: Final = {"name": ("deviceId", "DeviceId"), "geo": ("geo", "Geo"), "messageId": ("messageId", "Id")}
+_TIMESTAMP: Final = "timestamp"
 
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -87,26 +88,31 @@ class TelemetryReader:
 
     def __init__(self, metrics: Iterable[Metric] = METRICS) -> None:
         self._metrics = by_name(tuple(metrics))
-        aliases = [alias for metric in self._metrics.values() for alias in metric.aliases]
-        renamed = {
-            f"field{index}": alias
-            for index, alias in enumerate((*aliases, *_NAMES, *_GEOS, *_MESSAGE_IDS, *_TIMESTAMPS))
-        }
+        spellings = [*(metric.aliases for metric in self._metrics.values()), *_LABELS.values(), (_TIMESTAMP,)]
+        renamed = {f"field{number}": alias for number, alias in enumerate(chain.from_iterable(spellings))}
         # A typed decoder skips unknown fields without building them, whatever numbers they hold.
-        item = msgspec.defstruct("Item", [(name, Any, None) for name in renamed], rename=renamed, gc=False)
+        item = msgspec.defstruct("Item", [(field, Any, None) for field in renamed], rename=renamed, gc=False)
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(item).decode
-        fields = {alias: name for name, alias in renamed.items()}
-        self._values = [(name, [fields[alias] for alias in metric.aliases]) for name, metric in self._metrics.items()]
-        self._name, self._geo, self._message_id, self._timestamp = (
-            [fields[alias] for alias in names] for names in (_NAMES, _GEOS, _MESSAGE_IDS, _TIMESTAMPS)
-        )
+        self._fields: Callable[[Any], tuple[Any, ...]] = attrgetter(*renamed)
+        ends = list(accumulate(len(aliases) for aliases in spellings))
+        slots = list(zip([0, *ends], ends, strict=False))
+        self._metric_slots = list(zip(self._metrics, slots, strict=False))
+        self._label_slots = list(zip(_LABELS, _CHECKS, slots[len(self._metrics) :], strict=False))
+        self._bounds = {
+            name: (
+                -sys.float_info.max if metric.minimum is None else metric.minimum,
+                sys.float_info.max if metric.maximum is None else metric.maximum,
+            )
+            for name, metric in self._metrics.items()
+        }
+        """Ends included; comparing with them refuses what is not finite as well."""
 
     def read(self, body: bytes) -> list[Telemetry | Rejection]:
         """Read all items of a body, at least one, in their order; field types are checked, ranges and times not yet."""
         try:
             if not body.isascii():
                 body.decode()  # msgspec does not look at what it skips
-            if body.lstrip()[:1] != b"[":
+            if body[:1] == b"{" or body.lstrip()[:1] != b"[":
                 return [self._item(body)]
             return [self._item(item) for item in _split(body)]
         except Refusal as refusal:
@@ -115,31 +121,28 @@ class TelemetryReader:
             return [Rejection("encoding", f"the body is not UTF-8: {error.reason} at byte {error.start}", body)]
 
     def judge(
-        self, item: Telemetry, *, enqueued_time: int, created: str | None, lead: int, calibration: Calibration | None
+        self, item: Telemetry, enqueued_time: int, created: str | None, lead: int, calibration: Calibration | None
     ) -> Reading | Rejection:
         """Date and calibrate an item and check its ranges.
 
         `created` is the message's iothub-creation-time-utc; a device's time may be `lead` ms after the enqueued time.
         """
+        raw = item.values
         try:
             event_time = _event_time(item.timestamp, created, enqueued_time, lead)
-            version = None if calibration is None else calibration.at(event_time)
-            values = calibrated(item.values, version)
-            self._check_ranges(values, item.values)
+            values = raw if calibration is None else calibrated(raw, calibration.at(event_time))
+            for name, value in values.items():
+                lowest, highest = self._bounds[name]
+                if not lowest <= value <= highest:
+                    sentence = _range_sentence(self._metrics[name], value, raw[name])
+                    return Rejection("range", sentence, item.body)
         except Refusal as refusal:
             return Rejection(refusal.reason, str(refusal), item.body)
-        return Reading(event_time, values, item.values, item.labels)
-
-    def _check_ranges(self, values: dict[str, float], raw: dict[str, float]) -> None:
-        for name, value in values.items():
-            metric = self._metrics[name]
-            if not metric.admits(value):
-                raise Refusal("range", _range_sentence(metric, value, raw[name]))
+        return Reading(event_time, values, raw, item.labels)
 
     def _item(self, body: bytes) -> Telemetry | Rejection:
         try:
-            item = self._decode(body)
-            return Telemetry(self._read_values(item), self._read_labels(item), self._read_timestamp(item), body)
+            return self._telemetry(self._decode(body), body)
         except Refusal as refusal:
             return Rejection(refusal.reason, str(refusal), body)
         except msgspec.ValidationError as error:
@@ -150,31 +153,24 @@ class TelemetryReader:
         except msgspec.DecodeError as error:
             return Rejection("json", f"an item is not JSON: {error}", body)
 
-    def _read_values(self, item: Any) -> dict[str, float]:
-        values = {}
-        for name, fields in self._values:
-            for field in fields:
-                value = getattr(item, field)
-                if value is not None:
-                    values[name] = value if type(value) is float else _number(name, value)
-                    break
+    def _telemetry(self, item: Any, body: bytes) -> Telemetry:
+        found = self._fields(item)
+        values: dict[str, float] = {}
+        for name, (start, stop) in self._metric_slots:
+            value = found[start]
+            if value is None and (value := _first(found[start:stop])) is None:
+                continue
+            values[name] = value if type(value) is float else _number(name, value)
         if not values:
             raise Refusal("empty", "an item carries none of the metrics")
-        return values
-
-    def _read_labels(self, item: Any) -> dict[str, str | int]:
         labels: dict[str, str | int] = {}
-        if (name := _first(item, self._name)) is not None:
-            labels["name"] = _text("device_id", "deviceId", name, 1, MAX_NAME_LENGTH)
-        if (geo := _first(item, self._geo)) is not None:
-            labels["geo"] = _text("geo", "geo", geo, 0, MAX_GEO_LENGTH)
-        if (message_id := _first(item, self._message_id)) is not None:
-            labels["messageId"] = _message_id(message_id)
-        return labels
-
-    def _read_timestamp(self, item: Any) -> int | None:
-        value = _first(item, self._timestamp)
-        return None if value is None else milliseconds(value)
+        for name, check, (start, stop) in self._label_slots:
+            value = found[start]
+            if value is None and (value := _first(found[start:stop])) is None:
+                continue
+            labels[name] = check(value)
+        timestamp = found[-1]
+        return Telemetry(values, labels, None if timestamp is None else milliseconds(timestamp), body)
 
 
 def _split(body: bytes) -> list[bytes]:
@@ -191,9 +187,9 @@ def _split(body: bytes) -> list[bytes]:
     return [bytes(item) for item in items]
 
 
-def _first(item: Any, fields: list[str]) -> Any:
-    for field in fields:
-        if (value := getattr(item, field)) is not None:
+def _first(found: tuple[Any, ...]) -> Any:
+    for value in found:
+        if value is not None:
             return value
     return None
 
@@ -207,21 +203,27 @@ def _number(name: str, value: Any) -> float:
     raise Refusal("value", f"{name} must be a finite number, not {_shown(value)}")
 
 
-def _text(reason: str, name: str, value: Any, shortest: int, longest: int) -> str:
-    if type(value) is str and shortest <= len(value) <= longest:
+def _name(value: Any) -> str:
+    if type(value) is str and 1 <= len(value) <= MAX_NAME_LENGTH:
         return value
-    raise Refusal(reason, f"{name} must be a string of {shortest} to {longest} characters, not {_shown(value)}")
+    raise Refusal("device_id", f"deviceId must be a string of 1 to {MAX_NAME_LENGTH} characters, not {_shown(value)}")
+
+
+def _geo(value: Any) -> str:
+    if type(value) is str and len(value) <= MAX_GEO_LENGTH:
+        return value
+    raise Refusal("geo", f"geo must be a string of at most {MAX_GEO_LENGTH} characters, not {_shown(value)}")
 
 
 def _message_id(value: Any) -> str | int:
-    if type(value) is int and value in _INT64:
+    if (type(value) is int and value in _INT64) or (type(value) is str and len(value) <= MAX_MESSAGE_ID_LENGTH):
         return value
-    if type(value) is str and len(value) <= MAX_MESSAGE_ID_LENGTH:
-        return value
-    raise Refusal(
-        "message_id",
-        f"messageId must be an int64 or a string of at most {MAX_MESSAGE_ID_LENGTH} characters, not {_shown(value)}",
-    )
+    limit = f"an int64 or a string of at most {MAX_MESSAGE_ID_LENGTH} characters"
+    raise Refusal("message_id", f"messageId must be {limit}, not {_shown(value)}")
+
+
+_CHECKS: Final[tuple[Callable[[Any], str | int], ...]] = (_name, _geo, _message_id)
+"""One for each of _LABELS."""
 
 
 def milliseconds(value: Any) -> int:

@@ -124,13 +124,21 @@ async def test_more_devices_than_the_cache_holds_are_counted_exactly(stores):
     assert await world.total() == Ledger(accepted=30)
 
 
+async def test_a_batch_of_very_many_readings_is_worked_off_in_parts(world):
+    """A device that sends full arrays must not fill the memory or hold up the loop."""
+    content = json.dumps([{"light": number} for number in range(1000)]).encode()
+    ingested = await world.send(*(delivery(sequence, content) for sequence in range(5)), delivery(5, device="d2"))
+    assert ingested.counted == await world.total() == Ledger(accepted=5001)
+    assert [(state.device_id, state.revision) for state in ingested.states] == [("d1", 3), ("d2", 1)]
+
+
 async def test_a_fault_of_this_program_costs_one_reading(world, monkeypatch, caplog):
     judge = TelemetryReader.judge
 
-    def faulty(self, item, **given_):
+    def faulty(self, item, *context):
         if item.values["light"] == 13.0:
             raise ZeroDivisionError
-        return judge(self, item, **given_)
+        return judge(self, item, *context)
 
     monkeypatch.setattr(TelemetryReader, "judge", faulty)
     await world.send(*(delivery(number, body(light=number)) for number in (12, 13, 14)))
@@ -142,8 +150,8 @@ async def test_a_fault_of_this_program_costs_one_reading(world, monkeypatch, cap
 async def test_a_fault_while_folding_costs_one_reading_as_well(world, monkeypatch):
     judge = TelemetryReader.judge
 
-    def faulty(self, item, **given_):
-        reading = judge(self, item, **given_)
+    def faulty(self, item, *context):
+        reading = judge(self, item, *context)
         if reading.values["light"] == 13.0:
             reading.raw.clear()
         return reading
