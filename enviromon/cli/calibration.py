@@ -37,7 +37,7 @@ class Time(click.ParamType[int]):
 
 @click.group()
 def calibration() -> None:
-    """Set, show and remove calibrations: value * slope + intercept."""
+    """Set, show and remove slopes and intercepts."""
 
 
 def _line_options(command: Command) -> Command:

@@ -11,7 +11,7 @@ from enviromon.errors import EnviromonError
 from localcloud.keys import load_or_create_keys
 
 
-@click.command()
+@click.command(short_help="Show how services reach the local hub.")
 @data_option
 @json_option
 def hub(data: Path, as_json: bool) -> None:  # noqa: FBT001 - click's signature

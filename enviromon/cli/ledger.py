@@ -10,7 +10,7 @@ from enviromon.reports import ledger_report
 COLUMNS = ("received", "accepted", "duplicate", "late", "rejected")
 
 
-@click.command()
+@click.command(short_help="Show what was received, and what became of it.")
 @data_option
 @json_option
 def ledger(data: Path, as_json: bool) -> None:  # noqa: FBT001 - click's signature

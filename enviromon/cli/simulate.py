@@ -22,7 +22,7 @@ PROGRESS_SECONDS = 0.5
 REGISTRATIONS_AT_ONCE = 8
 
 
-@click.command()
+@click.command(short_help="Send telemetry from simulated devices.")
 @click.option("--connection-string", envvar="IOTHUB_CONNECTION_STRING", help="A hub's, that may write its registry.")
 @data_option
 @click.option("--devices", type=click.IntRange(1, 100_000), default=6, show_default=True, help="How many: sim-1..N.")

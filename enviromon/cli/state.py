@@ -63,7 +63,7 @@ async def _watch(stores: Stores, device_id: str | None) -> None:
 
 
 def _table(views: list[dict[str, Any]]) -> "Table":
-    headings = [f"{metric.label.lower()} {metric.unit}" for metric in METRICS]
+    headings = [f"{metric.label.lower()}\n{metric.unit}" for metric in METRICS]
     rows = table("device", "place", *headings, "count", "age", right={*headings, "count", "age"})
     for shown in views:
         values = ["" if (value := shown[m.name]) is None else f"{value:.{m.decimals}f}" for m in METRICS]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(short_help="Start the whole system; Ctrl-C ends it.")
 @data_option
 @cloud_options
 @click.option("--simulate", type=click.IntRange(0), default=0, metavar="N", help="Simulate N devices.")

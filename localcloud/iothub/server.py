@@ -121,6 +121,11 @@ class HubServer:
             connection.close(Reason.STOPPED, "the hub stops")
         self.sessions.release()
 
+    @property
+    def connected_devices(self) -> int:
+        """Return how many devices are connected."""
+        return len(self._devices)
+
     def is_connected(self, device_id: str) -> bool:
         """Say whether the device has a connection."""
         return device_id in self._devices
