@@ -5,7 +5,8 @@
 Three processes: the server, the clients (raw sockets and epoll, as cheap as Python allows) and this one, which sends by
 REST. Throughput keeps `--window` broadcasts under way; latency sends 20 a second, one at a time. Clients count bytes,
 and a broadcast is done when the last client has its last byte. The busy shares say who the bottleneck is: what the
-clients could read alone is about deliveries/s divided by their share. `--stalled` adds a client that reads nothing.
+clients could read alone is about deliveries/s divided by their share. `--stalled` adds a client that reads nothing; the
+kernel takes about 4 MB for it before the server holds any, so let `--size` times the broadcasts exceed that.
 """
 
 import argparse
@@ -71,10 +72,13 @@ def serve(pipe: Connection) -> None:
     uvloop.run(run())
 
 
-def connect(port: int, protocol: str) -> socket.socket:
+def connect(port: int, protocol: str, receive_buffer: int | None = None) -> socket.socket:
     """Connect a client up to its handshake's answer."""
     url = f"http://127.0.0.1:{port}/client/?hub={HUB}"
-    client = socket.create_connection(("127.0.0.1", port))
+    client = socket.socket()
+    if receive_buffer is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.connect(("127.0.0.1", port))
     token = make_token(KEY, url, now=time.time())
     parts = urlsplit(url)
     client.sendall(
@@ -97,7 +101,7 @@ def read(port: int, clients: int, size: int, protocol: str, stalled: bool, pipe:
         client = connect(port, protocol)
         client.settimeout(0)
         sockets[client.fileno()] = client
-    stalling = connect(port, protocol) if stalled else None
+    stalling = connect(port, protocol, receive_buffer=4096) if stalled else None
     poll = select.epoll()
     for descriptor in sockets:
         poll.register(descriptor, select.EPOLLIN)

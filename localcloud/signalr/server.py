@@ -42,6 +42,7 @@ class SignalRServer:
         self._connections = Connections(self._limits, monotonic)
         self._is_shutting_down = False
         self._runner: web.AppRunner | None = None
+        self._listeners: list[asyncio.Server] = []
         guard = Guard(access_key, clock, self.counters)
         self.app = self._make_app(OriginPolicy(allowed_origins))
         ClientEndpoint(guard, self._connections, websocket_channel).add_routes(self.app)
@@ -53,23 +54,27 @@ class SignalRServer:
         return self._connections.counters
 
     async def start(self, host: str, port: int, ssl_context: ssl.SSLContext | None = None) -> int:
-        """Listen and return the port, which is any free one for 0. Raises OSError where it cannot."""
-        self._runner = web.AppRunner(
-            self.app,
-            access_log=None,  # its lines would hold tokens
-            handler_cancellation=True,
-            keepalive_timeout=self._limits.request_seconds,
-            shutdown_timeout=self._limits.close_seconds,
-        )
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=ssl_context, backlog=BACKLOG)
-        await site.start()
-        bound: int = self._runner.addresses[0][1]
+        """Listen, also several times, and return the port, which is any free one for 0. Raises OSError."""
+        if self._runner is None:
+            self._runner = web.AppRunner(
+                self.app,
+                access_log=None,  # its lines would hold tokens
+                handler_cancellation=True,
+                keepalive_timeout=self._limits.request_seconds,
+                shutdown_timeout=self._limits.close_seconds,
+            )
+            await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(self._accept, host, port, ssl=ssl_context, backlog=BACKLOG)
+        self._listeners.append(listener)
+        bound: int = listener.sockets[0].getsockname()[1]
         return bound
 
     async def stop(self) -> None:
         """Shut down, then stop listening: clients that poll come once more for their last message."""
         await self.shutdown()
+        for listener in self._listeners:
+            listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -84,6 +89,15 @@ class SignalRServer:
                     await asyncio.sleep(POLL_SECONDS)
         for connection in self._connections.all():
             connection.abort("the server stops")
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        """Bound the sockets too: a peer needs no token to hold one open for `request_seconds`."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        if len(self._runner.server.connections) < self._limits.max_sockets:
+            return self._runner.server()
+        self.counters.refused_connections += 1
+        return _Refusal()
 
     def _make_app(self, origins: OriginPolicy) -> web.Application:
         app = web.Application(middlewares=[origins.middleware, self._refuse_when_shutting_down])
@@ -117,6 +131,11 @@ class SignalRServer:
                 self._connections.sweep()
             except Exception:
                 logger.exception("a sweep failed; the next one tries again")
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 async def _health(_request: web.Request) -> web.Response:

@@ -5,9 +5,11 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 
 import pytest
 
+from localcloud.certificates import ensure_certificates, server_ssl_context
 from localcloud.signalr.transports.websocket import QueuedWebSocketChannel, WebSocketChannel
 
 MESSAGES = 1000
@@ -25,10 +27,14 @@ async def raw_client(service) -> socket.socket:
     return client
 
 
-async def request(service, client: socket.socket, url: str, *headers: str) -> None:
+def request_head(service, url: str, *headers: str) -> bytes:
     path = url.removeprefix(service.base)
     lines = [f"GET {path} HTTP/1.1", "Host: x", f"Authorization: {service.as_client()['Authorization']}", *headers]
-    await asyncio.get_running_loop().sock_sendall(client, ("\r\n".join(lines) + "\r\n\r\n").encode())
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def request(service, client: socket.socket, url: str, *headers: str) -> None:
+    await asyncio.get_running_loop().sock_sendall(client, request_head(service, url, *headers))
 
 
 async def receive_until(client: socket.socket, end: bytes) -> None:
@@ -116,6 +122,22 @@ async def test_a_client_that_was_too_slow_finds_its_connection_ended(start_servi
     await end_of(stalled)
 
 
+async def test_a_client_that_stalls_over_tls_is_aborted_too(start_service, tmp_path) -> None:
+    service = await start_service()
+    certificates = ensure_certificates(tmp_path, ["localhost"])
+    port = await service.server.start("127.0.0.1", 0, server_ssl_context(certificates))
+    trust = ssl.create_default_context(cafile=certificates.ca_file)
+    reader, writer = await asyncio.open_connection("localhost", port, ssl=trust)
+    upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+    head = request_head(service, service.client_url, *upgrade, "Sec-WebSocket-Key: " + "A" * 22 + "==")
+    writer.write(head + MASKED_HANDSHAKE)
+    await asyncio.wait_for(reader.readuntil(b"{}\x1e"), 5)
+    async with asyncio.timeout(10):
+        while service.server.counters.too_slow == 0:
+            await service.send(PADDING * 10)
+    writer.transport.abort()
+
+
 async def end_of(client: socket.socket) -> None:
     with contextlib.suppress(ConnectionResetError):
         while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1 << 20), 5):
@@ -167,6 +189,20 @@ async def test_a_request_that_drips_in_is_cut_off(start_service, start: bytes) -
             await asyncio.sleep(0.02)
     assert b"200" not in await reading
     writer.close()
+
+
+async def test_no_more_sockets_than_allowed(start_service) -> None:
+    service = await start_service(limits={"max_sockets": 2})
+    client = await service.websocket()
+    waiting = await asyncio.open_connection("127.0.0.1", service.port)
+    refused = await asyncio.open_connection("127.0.0.1", service.port)
+    assert await asyncio.wait_for(refused[0].read(), 5) == b""
+    assert service.server.counters.refused_connections == 1
+    for _, writer in (waiting, refused):
+        writer.close()
+    await service.until(lambda: len(service.server._runner.server.connections) == 1)
+    await service.send("fine")
+    assert await client.arguments() == ["fine"]
 
 
 async def test_tokens_are_never_logged(start_service, caplog) -> None:
