@@ -94,21 +94,29 @@ def check(system: System, viewer: Viewer, *, stored: int, acknowledged: int) -> 
             raise AssertionError(f"{what}: {one} != {other}; the ledger: {ledger}")
 
 
-async def latency(system: System, viewer: Viewer, devices: list[Device], seconds: float) -> list[float]:
-    """Return each message's way to the viewer in ms, sorted."""
+async def latency(system: System, viewer: Viewer, devices: list[Device], seconds: float) -> dict[str, float]:
+    """Measure each message's way to the viewer in ms, and the share of a processor that the system takes meanwhile."""
     senders = await connect_all(devices, "localhost", system.ports["mqtt-plain"], None, numbered)
-    before = viewer.total
+    before, cpu = viewer.total, system.cpu_seconds()
     viewer.marking = True
     sent = await paced(senders, LATENCY_RATE, seconds)
+    cpu = system.cpu_seconds() - cpu
     await viewer.until(before + sum(map(len, sent)), CATCH_UP_SECONDS)
     viewer.marking = False
     for sender in senders:
         sender.close()
-    return sorted(
+    ways = sorted(
         (shown - at) * 1000
         for device, times in zip(devices, sent, strict=True)
         for at, shown in zip(times, arrivals(len(times), viewer.marks[device.device_id]), strict=True)
     )
+    return {
+        "p50": ways[len(ways) // 2],
+        "p99": ways[len(ways) * 99 // 100],
+        "max": ways[-1],
+        "messages": len(ways),
+        "system_cpu_percent": 100 * cpu / seconds,
+    }
 
 
 def numbered(device: Device, _: int) -> Iterator[bytes]:
@@ -149,12 +157,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                 }
     return {
         "throughput": {name: msgspec.structs.asdict(median(some)) for name, some in runs.items()},
-        "latency_ms": {
-            "p50": ways[len(ways) // 2],
-            "p99": ways[len(ways) * 99 // 100],
-            "max": ways[-1],
-            "messages": len(ways),
-        },
+        "latency_ms": ways,
         "idle_rss_mb": idle / 1e6,
         "start_seconds": {"first": first_start, "again": system.ready_seconds},
     }
@@ -177,6 +180,7 @@ def show(results: dict[str, Any], options: argparse.Namespace) -> None:
     table.add_section()
     ways, start = results["latency_ms"], results["start_seconds"]
     table.add_row(f"latency at {LATENCY_RATE:,}/s, p50 / p99, ms", f"{ways['p50']:.1f} / {ways['p99']:.1f}", "")
+    table.add_row(f"processor at {LATENCY_RATE:,}/s, %", f"{ways['system_cpu_percent']:.0f}", "")
     table.add_row("idle RSS, MB", f"{results['idle_rss_mb']:.0f}", "")
     table.add_row("start, first / again, s", f"{start['first']:.2f} / {start['again']:.2f}", "")
     table.add_row("generator alone, messages/s", f"{results['generator_alone_per_second']:,.0f}", "")

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -226,7 +226,8 @@ class _RecentBlocks:
     def since(self, start: int) -> list[Block]:
         """Return blocks without a gap, the first of which holds `start`; none where the file must be asked."""
         if self._tail and start >= self._tail[0].first:
-            return [block for block in self._tail if block.end > start]
+            found = list(takewhile(lambda block: block.end > start, reversed(self._tail)))
+            return found[::-1]
         return [block for block in self.read if block.first <= start < block.end]
 
 

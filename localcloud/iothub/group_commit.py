@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 
 from localcloud.iothub.event_log import Event, EventLog, EventLogFullError
 
@@ -48,6 +49,8 @@ class GroupCommit:
         self._full = False
         self._closing = False
         self._submitted = asyncio.Event()
+        self._run_id = os.urandom(8)
+        self._commits = count()
 
     def submit(self, partition: int, events: list[Event], on_durable: Callable[[], None]) -> None:
         """Queue events; `on_durable` is called from the loop once they are durable. Never blocks, never fails."""
@@ -80,7 +83,7 @@ class GroupCommit:
         self._submitted.set()
 
     async def _append(self, batch: Mapping[int, Sequence[Event]]) -> None:
-        batch_id = os.urandom(16)
+        batch_id = self._run_id + next(self._commits).to_bytes(8, "big")
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
