@@ -11,5 +11,5 @@ export default defineConfig({
     assetsInlineLimit: 0, // a strict Content-Security-Policy allows no data: addresses
   },
   server: { proxy: { "/api": { target: api, headers: { Origin: api } } } },
-  test: { environment: "happy-dom", include: ["tests/**/*.test.ts"] },
+  test: { include: ["tests/**/*.test.ts"] },
 });
