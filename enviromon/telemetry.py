@@ -13,7 +13,6 @@ import datetime as dt
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate, chain
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -93,7 +92,6 @@ class TelemetryReader:
         # A typed decoder skips unknown fields without building them, whatever numbers they hold.
         item = msgspec.defstruct("Item", [(field, Any, None) for field in renamed], rename=renamed, gc=False)
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(item).decode
-        self._fields: Callable[[Any], tuple[Any, ...]] = attrgetter(*renamed)
         ends = list(accumulate(len(aliases) for aliases in spellings))
         slots = list(zip([0, *ends], ends, strict=False))
         self._metric_slots = list(zip(self._metrics, slots, strict=False))
@@ -154,7 +152,7 @@ class TelemetryReader:
             return Rejection("json", f"an item is not JSON: {error}", body)
 
     def _telemetry(self, item: Any, body: bytes) -> Telemetry:
-        found = self._fields(item)
+        found = msgspec.structs.astuple(item)
         values: dict[str, float] = {}
         for name, (start, stop) in self._metric_slots:
             value = found[start]

@@ -6,12 +6,14 @@ Rule: every field equals what the converter makes of the real host's message; wh
 EventHubTriggerBindingStrategy.cs of Azure/azure-sdk-for-net.
 """
 
-from collections.abc import ItemsView, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.functions import EventHubEvent
 from azure.functions.meta import Datum
+
+from localcloud.functions.lazy_dict import LazyDict
 
 if TYPE_CHECKING:
     from localcloud.iothub.event_log import Envelope, StoredEvent
@@ -41,45 +43,48 @@ class EventFactory:
 
     def many(self, stored: "Sequence[StoredEvent]") -> list[EventHubEvent]:
         """Build a batch. Raises EmptyBodyError and ValueError where Azure's host or worker would fail the batch."""
-        metadata = _LazyMetadata(self._context, stored)
+        metadata = _metadata(self._context, lambda: _arrays(stored))
         bodies = [event.body for event in stored] if self._data_type == "BINARY" else self._decoded(stored)
-        shared, events = self._shared, []
+        events: list[EventHubEvent] = []
         milliseconds, when, enqueued = -1, _EPOCH, ""
+        shared: dict[int, dict[str, str]] = {}  # read-only to functions, so one serves all events of a device and time
         for event, body in zip(stored, bodies, strict=True):
             if event.enqueued_time != milliseconds:
                 milliseconds = event.enqueued_time
                 when = _EPOCH + milliseconds * _MILLISECOND
-                enqueued = _json_time(when) + "Z"
-            found = shared.get(id(event.envelope)) or self._remember(event.envelope)
-            about = found[1].copy()
-            about["enqueuedtime"] = enqueued
+                enqueued, shared = _json_time(when) + "Z", {}
+            about = shared.get(id(event.envelope))
+            if about is None:
+                about = shared[id(event.envelope)] = {**self._about(event.envelope), "enqueuedtime": enqueued}
             events.append(
-                EventHubEvent(
+                _event(
+                    metadata,
                     body=body,
-                    trigger_metadata=metadata,  # type: ignore[arg-type]
                     enqueued_time=when,
                     sequence_number=event.sequence_number,
-                    offset=event.offset,  # type: ignore[arg-type]  # an int, as the converter gives it
+                    offset=event.offset,  # an int, as the converter gives it
                     iothub_metadata=about,
                 )
             )
         return events
 
-    def _remember(self, envelope: "Envelope") -> "tuple[Envelope, dict[str, str]]":
+    def _about(self, envelope: "Envelope") -> dict[str, str]:
         """Keep what the messages of one device share; with its envelope, so that no other gets the same id."""
-        if len(self._shared) >= _MAX_SHARED:
-            self._shared.clear()
-        found = self._shared[id(envelope)] = envelope, _iot_hub_metadata(envelope)
-        return found
+        found = self._shared.get(id(envelope))
+        if found is None:
+            if len(self._shared) >= _MAX_SHARED:
+                self._shared.clear()
+            found = self._shared[id(envelope)] = envelope, _iot_hub_metadata(envelope)
+        return found[1]
 
     def one(self, event: "StoredEvent") -> EventHubEvent:
         """Build the single event of cardinality "one"; its offset is text there."""
         when = _EPOCH + event.enqueued_time * _MILLISECOND
         about = _iot_hub_metadata(event.envelope)
         about["enqueuedtime"] = _json_time(when) + "Z"
-        return EventHubEvent(
+        return _event(
+            _metadata(self._context, lambda: _single(event)),
             body=event.body if self._data_type == "BINARY" else event.body.decode(errors="replace").encode(),
-            trigger_metadata=_LazyMetadata(self._context, [event], single=True),  # type: ignore[arg-type]
             enqueued_time=when,
             sequence_number=event.sequence_number,
             offset=str(event.offset),
@@ -118,43 +123,63 @@ def _json_time(when: datetime) -> str:
     return text.rstrip("0").rstrip(".")
 
 
-def _system_properties(event: "StoredEvent") -> dict[str, Any]:
-    when = _json_time(_EPOCH + event.enqueued_time * _MILLISECOND)
-    return {
-        **event.envelope.system_properties,
-        "iothub-enqueuedtime": when + "Z",
-        "x-opt-sequence-number": event.sequence_number,
-        "x-opt-offset": str(event.offset),
-        "x-opt-enqueued-time": when + "+00:00",
-        "SequenceNumber": event.sequence_number,
-        "Offset": event.offset,
-        "OffsetString": str(event.offset),
-        "PartitionKey": None,
-        "EnqueuedTimeUtc": when,
-    }
+class _SystemProperties:
+    """Writes the system properties of a batch's events; what a device's events of one time share is made once."""
+
+    def __init__(self) -> None:
+        self._time = ""
+        self._milliseconds = -1
+        self._shared: dict[int, dict[str, Any]] = {}
+
+    def of(self, event: "StoredEvent") -> dict[str, Any]:
+        if event.enqueued_time != self._milliseconds:
+            self._milliseconds = event.enqueued_time
+            self._time, self._shared = _json_time(_EPOCH + event.enqueued_time * _MILLISECOND), {}
+        shared = self._shared.get(id(event.envelope))
+        if shared is None:
+            shared = self._shared[id(event.envelope)] = {
+                **event.envelope.system_properties,
+                "iothub-enqueuedtime": self._time + "Z",
+                "x-opt-enqueued-time": self._time + "+00:00",
+                "PartitionKey": None,
+                "EnqueuedTimeUtc": self._time,
+            }
+        number, offset = event.sequence_number, event.offset
+        return {
+            **shared,
+            "x-opt-sequence-number": number,
+            "x-opt-offset": str(offset),
+            "SequenceNumber": number,
+            "Offset": offset,
+            "OffsetString": str(offset),
+        }
 
 
-class _LazyMetadata:
-    """The trigger metadata that all events of a batch share: EventHubEvent asks for its `items` only."""
+class _Metadata:
+    """The trigger metadata that all events of a batch share, in the form in which EventHubEvent takes it."""
 
-    def __init__(self, context: Mapping[str, str], stored: "Sequence[StoredEvent]", *, single: bool = False) -> None:
-        self._context = context
-        self._stored = stored
-        self._single = single
-        self._data: dict[str, Datum] | None = None
+    def __init__(self, values: LazyDict) -> None:
+        self.values = values
 
-    def items(self) -> ItemsView[str, Datum]:
-        """Return the metadata's items, as azure-functions' Datum of type "object": its value is taken as it is."""
-        if self._data is None:
-            values = _single(self._stored[0]) if self._single else _arrays(self._stored)
-            values["PartitionContext"] = dict(self._context)
-            values["TriggerPartitionContext"] = dict(self._context)
-            self._data = {name: Datum(value, "object") for name, value in values.items()}
-        return self._data.items()
+    def items(self) -> Iterator[tuple[str, Datum]]:
+        """Yield azure-functions' Datums of type "object", whose values are taken as they are."""
+        return ((name, Datum(value, "object")) for name, value in self.values.items())
+
+
+def _metadata(context: Mapping[str, str], rest: Callable[[], dict[str, Any]]) -> _Metadata:
+    return _Metadata(LazyDict({"PartitionContext": dict(context), "TriggerPartitionContext": dict(context)}, rest))
+
+
+def _event(metadata: _Metadata, **fields: Any) -> EventHubEvent:
+    """Build an event whose `metadata` is the batch's LazyDict, where EventHubEvent keeps what it has made of it."""
+    event = EventHubEvent(trigger_metadata=metadata, **fields)  # type: ignore[arg-type]
+    event._trigger_metadata_pyobj = metadata.values  # noqa: SLF001 - a cache; without it `items` gives the same
+    return event
 
 
 def _arrays(stored: "Sequence[StoredEvent]") -> dict[str, Any]:
-    system = [_system_properties(event) for event in stored]
+    write = _SystemProperties().of
+    system = [write(event) for event in stored]
     offsets = [properties["OffsetString"] for properties in system]
     return {
         "PartitionKeyArray": [],  # IoT Hub gives no partition key, and the host leaves empty ones out
@@ -168,7 +193,7 @@ def _arrays(stored: "Sequence[StoredEvent]") -> dict[str, Any]:
 
 
 def _single(event: "StoredEvent") -> dict[str, Any]:
-    system = _system_properties(event)
+    system = _SystemProperties().of(event)
     return {
         "Offset": system["OffsetString"],
         "OffsetString": system["OffsetString"],
