@@ -119,18 +119,22 @@ class Connection(asyncio.Protocol):
         self.perform(self._session.refuse(code, why))
 
     def perform(self, actions: list[Action]) -> None:
-        """Carry out what the session decided, in order."""
+        """Carry out what the session decided, in order; what is to be sent goes out in one write."""
+        answers: list[bytes] = []
         for action in actions:
             if type(action) is Commit:
                 self._commit(action)
             elif type(action) is Send:
-                self._transport.write(action.data)
+                answers.append(action.data)
             elif type(action) is Judge:
                 self._hub.judge(self, action.connect)
             elif type(action) is Save:
                 self._hub.save(self, action)
             elif type(action) is Close:
+                self.answer(b"".join(answers))
                 self.close(action.reason, action.detail)
+                return
+        self.answer(b"".join(answers))
 
     def answer(self, data: bytes) -> None:
         """Write an answer that had to wait; nothing where the connection has ended meanwhile."""
@@ -141,6 +145,9 @@ class Connection(asyncio.Protocol):
         """End the connection: what was written is flushed, for a while, and the device's place is free at once."""
         if not self.closed:
             self._leave(reason, detail)
+            if reason is Reason.STALLED:
+                self._transport.abort()
+                return
             self._abort = self._loop.call_later(_FLUSH_SECONDS, self._transport.abort)
             self._transport.close()
 

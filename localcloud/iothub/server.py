@@ -106,7 +106,12 @@ class HubServer:
         return bound
 
     async def stop(self) -> None:
-        """Stop reading, let what was read become durable (for a second at most), acknowledge it, close everything."""
+        """Stop reading, let what was read become durable (for a second at most), acknowledge it, close everything.
+
+        A second call does nothing.
+        """
+        if self._is_stopping:
+            return
         self._is_stopping = True
         for listener in self._listeners:
             listener.close()

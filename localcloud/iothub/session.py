@@ -114,7 +114,7 @@ class Session:
 
     def receive(self, data: bytes) -> list[Action]:
         """Take one read."""
-        return self._run(self._decoder.feed(data))
+        return [] if self._state is _State.CLOSED else self._run(self._decoder.feed(data))
 
     def accept(self, topics: DeviceTopics, stored: Mapping[str, int] | None) -> list[Action]:
         """Answer the CONNECT with success; `stored` are the subscriptions of the device's kept session, if any.
