@@ -4,7 +4,7 @@
 export function backoff(
   attempt: number,
   base = 500,
-  limit = 30_000,
+  limit = 15_000,
   random: () => number = Math.random,
 ): number {
   const full = Math.min(limit, base * 2 ** Math.min(attempt, 30));

@@ -13,6 +13,7 @@ export class StatusView {
   readonly #icon = byId<SVGUseElement>("status-icon");
   readonly #announcer = byId("announcer");
   #state: State | null = null;
+  #announced: State | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   show(status: Status): void {
@@ -23,10 +24,13 @@ export class StatusView {
     setAttribute(this.#root, "data-state", status.state);
     setAttribute(this.#icon, "href", `#icon-${status.state}`);
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(
-      () => this.announce(`${status.label}${status.detail && `, ${status.detail}`}`),
-      SETTLED,
-    );
+    this.#timer = setTimeout(() => this.#announceState(status), SETTLED);
+  }
+
+  #announceState({ state, label, detail }: Status): void {
+    if (state === this.#announced) return; // it only blinked
+    this.#announced = state;
+    this.announce(detail === "" ? label : `${label}, ${detail}`);
   }
 
   /** Reads a sentence aloud, politely. */

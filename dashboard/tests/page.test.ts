@@ -193,6 +193,7 @@ describe("the head", () => {
     status.show({ state: "live", label: "Live", detail: "newest reading 6 s ago" });
     vi.advanceTimersByTime(5_000);
     expect(element("#announcer").textContent).toBe("Live, newest reading 6 s ago");
+    status.show({ state: "stale", label: "Stale", detail: "" });
     status.show({ state: "live", label: "Live", detail: "newest reading 9 s ago" });
     vi.advanceTimersByTime(5_000);
     expect(element("#announcer").textContent).toBe("Live, newest reading 6 s ago");
