@@ -16,6 +16,10 @@ from localcloud.cloud import AppError
 from localcloud.data_directory import DataDirectoryInUseError, exclusive_data_directory
 from localcloud.sqlite import SchemaTooNewError
 
+SWITCH_SECONDS = 0.0005
+"""How long the loop may keep the interpreter while a thread waits for it. At Python's 5 ms a commit's thread waits that
+long for each of its steps beside a busy loop: measured 44,000 messages/s instead of 49,000 (bench/path.py's load)."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
@@ -48,12 +52,25 @@ def _set_up_logging(_context: click.Context, _option: click.Parameter, verbose: 
 
 def run_cloud(data: Path, main: Coroutine[Any, Any, None]) -> None:
     """Run `main` while holding the data directory. Raises click.ClickException for what the operator can mend."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    _raise_descriptor_limit()
     try:
         with exclusive_data_directory(data):
             run_async(main)
     except _OPERATORS_ERRORS as error:
         main.close()
         raise click.ClickException(str(error)) from error
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many sockets as the system lets us have: each device and each viewer is one."""
+    try:
+        import resource  # noqa: PLC0415 - not there on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run_async(main: Coroutine[Any, Any, Result]) -> Result:
