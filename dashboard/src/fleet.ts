@@ -83,6 +83,7 @@ export class Fleet {
   /** Once a second, in a tab that is seen. */
   tick(): void {
     if (this.#outdated) this.#arrange();
+    else this.#sumUp(this.#devicesShown());
     this.#chart.tick(this.#isStale);
     this.#table.tick();
     this.#read();
@@ -144,9 +145,19 @@ export class Fleet {
     this.#shown = ids;
     this.#table.update(shown);
     this.#chart.setDevices(shown, this.#isStale);
-    this.#figures.show(summarise(shown, this.#metric.name, this.#isStale), devices.size, this.#metric);
+    this.#sumUp(shown);
     this.#note();
     this.#read();
+  }
+
+  #devicesShown(): Device[] {
+    const { devices } = this.#given.model;
+    return this.#shown.map((id) => devices.get(id)).filter((device) => device !== undefined);
+  }
+
+  #sumUp(shown: readonly Device[]): void {
+    const summary = summarise(shown, this.#metric.name, this.#isStale);
+    this.#figures.show(summary, this.#given.model.devices.size, this.#metric);
   }
 
   #showParts(total: number, shown: number): void {

@@ -165,6 +165,13 @@ describe("the page", () => {
     expect(figures).toEqual(["3", "0.0°C", "5.0°C", "10.0°C", "0", "1"]);
   });
 
+  test("counts what becomes stale though nothing arrives", () => {
+    load(device("a", 1, { temperature: 0 }));
+    now += 61_000;
+    fleet.tick();
+    expect(element("#figures").textContent).toContain("Stale1");
+  });
+
   test("begins with temperature and remembers what it shows", () => {
     localStorage.clear();
     const listener = { onMetric: vi.fn(), onSearch: vi.fn(), onSearched: vi.fn(), onView: vi.fn() };
