@@ -63,7 +63,7 @@ class Devices:
             nonlocal turn
             run = runs[turn % len(runs)]
             turn += 1
-            self.commits.submit(partition, run, lambda: durable(len(run)))
+            self.commits.submit(partition, run, sum(len(event.body) for event in run), lambda: durable(len(run)))
 
         def durable(count: int) -> None:
             self.durable += count

@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
             self.pause(Pause.IN_FLIGHT)
         if self._bucket is not None:
             self._meter(self._bucket, len(action.events))
-        self._hub.submit(self._partition, action.events, self._on_durable)
+        self._hub.submit(self._partition, action.events, action.size, self._on_durable)
 
     def _on_durable(self) -> None:
         size, pubacks = self._unfinished.popleft()
@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
 
     def _submit_will(self, will: Event) -> None:
         self._hub.counters.messages += 1
-        self._hub.submit(self._partition, [will], _nothing)
+        self._hub.submit(self._partition, [will], self._limits.connect_bytes, _nothing)
 
 
 def _nothing() -> None:

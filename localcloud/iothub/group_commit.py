@@ -19,7 +19,7 @@ from localcloud.iothub.event_log import Event, EventLog, EventLogFullError
 _logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_PENDING_BYTES = 32 << 20
-_EVENT_OVERHEAD_BYTES = 128  # an Event and its bytes object beyond the body, in CPython
+_EVENT_OVERHEAD_BYTES = 128  # an Event and its bytes objects beyond their content, in CPython
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
 
@@ -52,11 +52,14 @@ class GroupCommit:
         self._run_id = os.urandom(8)
         self._commits = count()
 
-    def submit(self, partition: int, events: list[Event], on_durable: Callable[[], None]) -> None:
-        """Queue events; `on_durable` is called from the loop once they are durable. Never blocks, never fails."""
+    def submit(self, partition: int, events: list[Event], size: int, on_durable: Callable[[], None]) -> None:
+        """Queue events that hold `size` bytes, bodies, topics and properties together.
+
+        `on_durable` is called from the loop once they are durable. Never blocks, never fails.
+        """
         self._queue.setdefault(partition, []).extend(events)
         self._waiting.append(on_durable)
-        size = sum([len(event.body) for event in events]) + _EVENT_OVERHEAD_BYTES * len(events)
+        size += _EVENT_OVERHEAD_BYTES * len(events)
         self._queued_bytes += size
         self._pending_bytes += size
         self._submitted.set()

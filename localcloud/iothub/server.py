@@ -170,9 +170,9 @@ class HubServer:
             device_id = connection.grant.device_id
             self.sessions.save(device_id, action.subscriptions, partial(connection.answer, action.answer))
 
-    def submit(self, partition: int, events: list[Event], on_durable: Callable[[], None]) -> None:
-        """Hand events to the group commit."""
-        self._group_commit.submit(partition, events, on_durable)
+    def submit(self, partition: int, events: list[Event], size: int, on_durable: Callable[[], None]) -> None:
+        """Hand events, which hold `size` bytes, to the group commit."""
+        self._group_commit.submit(partition, events, size, on_durable)
 
     def flush_soon(self, connection: Connection) -> None:
         """Call the connection's `flush` once the current commit has told everyone."""

@@ -32,6 +32,10 @@ class FailingLog:
             raise sqlite3.OperationalError("disk I/O error")
 
 
+def submit(commits, partition, submitted, on_durable):
+    commits.submit(partition, submitted, sum(len(event.body) for event in submitted), on_durable)
+
+
 @pytest.fixture
 async def log(tmp_path):
     log = await SqliteEventLog.open(tmp_path, max_bytes=1 << 20)
@@ -76,7 +80,7 @@ async def test_submissions_are_acknowledged_in_order_after_they_can_be_read(log)
 
     async with committing(log) as commits:
         for number in range(50):
-            commits.submit(0, events(b"%d" % number), partial(durable, number))
+            submit(commits, 0, events(b"%d" % number), partial(durable, number))
             if number % 9 == 0:
                 await asyncio.sleep(0)
     assert acknowledged == [(number, True) for number in range(50)]
@@ -86,10 +90,10 @@ async def test_submissions_are_acknowledged_in_order_after_they_can_be_read(log)
 async def test_what_queues_during_a_commit_becomes_one_commit_over_all_partitions(log):
     disk = FailingLog(log)
     async with committing(disk) as commits:
-        commits.submit(0, events(b"first"), lambda: None)
+        submit(commits, 0, events(b"first"), lambda: None)
         await until(lambda: disk.batch_ids)
         for number in range(40):
-            commits.submit(number % 4, events(b"%d" % number), lambda: None)
+            submit(commits, number % 4, events(b"%d" % number), lambda: None)
     assert len(disk.batch_ids) == 2
     assert [len(await bodies(log, partition)) for partition in range(4)] == [11, 10, 10, 10]
 
@@ -100,7 +104,7 @@ async def test_a_failing_disk_delays_the_acknowledgement_and_stores_the_batch_on
     disk = FailingLog(log, **faults)
     acknowledged = []
     async with committing(disk) as commits:
-        commits.submit(1, events(b"a"), lambda: acknowledged.append((disk.before, disk.after)))
+        submit(commits, 1, events(b"a"), lambda: acknowledged.append((disk.before, disk.after)))
     assert acknowledged == [(0, 0)]
     assert await bodies(log, 1) == [b"a"]
     assert len(set(disk.batch_ids)) == 1
@@ -115,7 +119,7 @@ async def test_a_full_queue_says_stop_and_says_go_when_half_of_it_is_stored(log)
         disk, max_pending_bytes=10_000, on_full=partial(calls.append, "full"), on_room=partial(calls.append, "room")
     ) as commits:
         for _ in range(11):
-            commits.submit(0, events(bytes(1000)), lambda: calls.append("durable"))
+            submit(commits, 0, events(bytes(1000)), lambda: calls.append("durable"))
         assert calls == ["full"]
         await until(lambda: len(disk.batch_ids) > 3)
         assert calls == ["full"]
@@ -130,8 +134,8 @@ async def test_a_full_log_acknowledges_nothing_until_its_consumers_catch_up(log,
     acknowledged = []
     async with committing(log) as commits:
         for number in range(11):
-            commits.submit(0, events(bytes(100_000) + number.to_bytes(1)), partial(acknowledged.append, number))
-            commits.submit(0, events(group_commit.os.urandom(100_000)), lambda: None)
+            submit(commits, 0, events(bytes(100_000) + number.to_bytes(1)), partial(acknowledged.append, number))
+            submit(commits, 0, events(group_commit.os.urandom(100_000)), lambda: None)
             await until(lambda number=number: number in acknowledged or "'slow'" in caplog.text)
         stuck = list(acknowledged)
         await asyncio.sleep(0.05)
@@ -143,8 +147,8 @@ async def test_a_full_log_acknowledges_nothing_until_its_consumers_catch_up(log,
 async def test_an_acknowledgement_that_fails_harms_no_other(log, caplog):
     acknowledged = []
     async with committing(log) as commits:
-        commits.submit(0, events(b"a"), lambda: 1 / 0)
-        commits.submit(0, events(b"b"), partial(acknowledged.append, "b"))
+        submit(commits, 0, events(b"a"), lambda: 1 / 0)
+        submit(commits, 0, events(b"b"), partial(acknowledged.append, "b"))
     assert acknowledged == ["b"]
     assert "ZeroDivisionError" in caplog.text
 
@@ -152,5 +156,5 @@ async def test_an_acknowledgement_that_fails_harms_no_other(log, caplog):
 async def test_closing_stores_what_was_submitted_before(log):
     acknowledged = []
     async with committing(log) as commits:
-        commits.submit(0, events(b"a"), partial(acknowledged.append, "a"))
+        submit(commits, 0, events(b"a"), partial(acknowledged.append, "a"))
     assert acknowledged == ["a"]
