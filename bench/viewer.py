@@ -11,6 +11,8 @@ import aiohttp
 import msgspec
 
 SEPARATOR = b"\x1e"
+PING_SECONDS = 10.0
+PING = '{"type":6}\x1e'
 HANDSHAKE = '{"protocol":"json","version":1}\x1e'
 
 
@@ -90,11 +92,19 @@ async def watching(url: str) -> AsyncIterator[Viewer]:
             await stream.send_str(HANDSHAKE)
             if await stream.receive_str() != "{}\x1e":
                 raise ConnectionError("SignalR refused the handshake")
-            listening = asyncio.create_task(_listen(stream, viewer))
+            tasks = [asyncio.create_task(_listen(stream, viewer)), asyncio.create_task(_ping(stream))]
             try:
                 yield viewer
             finally:
-                listening.cancel()
+                for task in tasks:
+                    task.cancel()
+
+
+async def _ping(stream: aiohttp.ClientWebSocketResponse) -> None:
+    """Show life, as every client does: the service drops who says nothing for 30 s."""
+    while True:
+        await asyncio.sleep(PING_SECONDS)
+        await stream.send_str(PING)
 
 
 async def _listen(stream: aiohttp.ClientWebSocketResponse, viewer: Viewer) -> None:
