@@ -14,7 +14,7 @@ from localcloud.signalr.protocol import (
     parse_payload,
 )
 
-DEEP = b"[" * 5000 + b"]" * 5000
+DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
 def test_an_invocation_in_json_ends_with_the_record_separator() -> None:
