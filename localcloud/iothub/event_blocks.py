@@ -16,8 +16,7 @@ import zstandard
 EVENT_OVERHEAD_BYTES = 64  # what an event counts beyond its body, so that empty bodies move the offset too
 MAX_BLOCK_EVENTS = 4096
 MAX_BLOCK_BYTES = 1 << 20
-_MAX_CONTENT_BYTES = 256 << 20  # 4,096 envelopes of 16 KiB and the bodies; a damaged length must not fill the memory
-_MAX_RAW_BYTES = 256 << 20  # far above any block; what a damaged length may make us allocate
+_MAX_RAW_BYTES = 256 << 20  # above any block (4,096 envelopes of 16 KiB); what a damaged length may make us allocate
 _COMPRESSION_LEVEL = 1
 _FORMAT = b"\x01"
 # What nearly every block says, given to the compressor beforehand: a block of one event, all there is at a low rate,
@@ -144,8 +143,6 @@ class BlockCodec:
         try:
             if data[:1] != _FORMAT:
                 raise CorruptBlockError(f"unknown block format {data[:1]!r}")
-            if zstandard.frame_content_size(data[1:19]) > _MAX_CONTENT_BYTES:
-                raise CorruptBlockError("a block claims to be larger than any that is written")
             frame = memoryview(data)[1:]
             if zstandard.frame_content_size(frame) > _MAX_RAW_BYTES:
                 raise CorruptBlockError("its length is not to be believed")
