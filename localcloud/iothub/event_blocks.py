@@ -143,10 +143,7 @@ class BlockCodec:
         try:
             if data[:1] != _FORMAT:
                 raise CorruptBlockError(f"unknown block format {data[:1]!r}")
-            frame = memoryview(data)[1:]
-            if zstandard.frame_content_size(frame) > _MAX_RAW_BYTES:
-                raise CorruptBlockError("its length is not to be believed")
-            columns = self._decoder.decode(self._decompressor.decompress(frame))
+            columns = self._decoder.decode(self._decompressor.decompress(memoryview(data)[1:]))
             envelopes = [columns.distinct[index] for index in columns.indexes]
         except (zstandard.ZstdError, msgspec.MsgspecError, IndexError) as error:
             raise CorruptBlockError(str(error)) from error
