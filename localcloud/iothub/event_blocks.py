@@ -143,7 +143,10 @@ class BlockCodec:
         try:
             if data[:1] != _FORMAT:
                 raise CorruptBlockError(f"unknown block format {data[:1]!r}")
-            columns = self._decoder.decode(self._decompressor.decompress(memoryview(data)[1:]))
+            frame = memoryview(data)[1:]
+            if zstandard.frame_content_size(frame) > _MAX_RAW_BYTES:
+                raise CorruptBlockError("it claims to be larger than any block")
+            columns = self._decoder.decode(self._decompressor.decompress(frame))
             envelopes = [columns.distinct[index] for index in columns.indexes]
         except (zstandard.ZstdError, msgspec.MsgspecError, IndexError) as error:
             raise CorruptBlockError(str(error)) from error
