@@ -24,6 +24,7 @@ from localcloud.functions.access import host_name
 from localcloud.functions.console import format_load_error
 from localcloud.functions.host import FunctionsHost
 from localcloud.functions.invocation import Invocation
+from localcloud.functions.static_site import DEFAULT_CONTENT_SECURITY_POLICY
 from localcloud.iothub.event_log import SqliteEventLog
 from localcloud.iothub.registry import Registry
 from localcloud.iothub.rest import RegistryRest
@@ -35,6 +36,7 @@ PREFERRED_HTTPS_PORT = 8443
 EVENT_HUB_NAME = "iothub-ehub-local"
 OWNER_POLICY = "iothubowner"
 _SHUTDOWN_SECONDS = 0.5
+_KEEPALIVE_SECONDS = 20.0
 
 
 class AppError(Exception):
@@ -60,6 +62,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     signalr_port: int = 8888
     partitions: int = 4
     app_settings: Mapping[str, str] = msgspec.field(default_factory=dict)
+    content_security_policy: str = DEFAULT_CONTENT_SECURITY_POLICY
 
 
 class LocalCloud:
@@ -157,6 +160,7 @@ class LocalCloud:
                 health=lambda: self._is_ready,
                 metrics=lambda: exposition(self),
                 ca_file=self.certificates.ca_file,
+                content_security_policy=settings.content_security_policy,
             )
         except Exception as error:
             raise AppError(format_load_error(error, settings.app_dir)) from error
@@ -182,7 +186,10 @@ class LocalCloud:
             self.ports[name] = await self.hub.start(self._settings.host, port, tls)
 
     async def _serve(self, name: str, app: web.Application, port: int, tls: ssl.SSLContext | None) -> None:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        # No access log: URLs may hold keys. The keepalive is also how long half a request may stay.
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, keepalive_timeout=_KEEPALIVE_SECONDS
+        )
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         with listening(self._settings.host, port, f"--{name}-port"):

@@ -24,6 +24,12 @@ from localcloud.running import cloud_options, run_cloud, stop_signal
 if TYPE_CHECKING:
     from pathlib import Path
 
+PAGE_POLICY = (
+    # SignalR is on a port of its own, or on Azure: where the page may connect to is not known beforehand.
+    "default-src 'self'; connect-src 'self' http: https: ws: wss:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +78,7 @@ def _settings(options: dict[str, Any], read_key: str | None) -> CloudSettings:
         hostname=options["hostname"],
         tls=not _is_loopback(options["host"]),
         app_settings=app_settings,
+        content_security_policy=PAGE_POLICY,
         **listeners,
     )
 

@@ -89,3 +89,15 @@ def test_a_metric_that_was_never_sent_is_a_gap_and_not_a_zero(page, send):
     send('{"temperature": 0.0}')
     expect(value(page)).to_contain_text("0.0")
     expect(value(page, "pressure")).not_to_contain_text("0")
+
+
+def test_the_page_keeps_its_own_content_security_policy(browser, system, send):
+    context = browser.new_context(base_url=system.url)
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.goto("/")
+    send('{"temperature": 4.5}')
+    expect(value(opened)).to_contain_text("4.5")
+    assert complaints == []
+    context.close()
