@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from localcloud.cloud import CloudSettings, LocalCloud
-from localcloud.functions.console import format_invocation, print_functions
+from localcloud.functions.console import print_functions, reporter
 from localcloud.reload import supervise
 from localcloud.running import cloud_options, run_cloud, stop_signal
 
@@ -40,7 +40,7 @@ def start(
         sys.exit(supervise([sys.executable, "-m", "localcloud", *arguments], app_dir))
     directory = (data or app_dir / ".localcloud").absolute()
     settings = CloudSettings(app_dir=app_dir.absolute(), data=directory, static_dir=static, **listeners)
-    run_cloud(directory, _serve(LocalCloud(settings, lambda invocation: click.echo(format_invocation(invocation)))))
+    run_cloud(directory, _serve(LocalCloud(settings, reporter(settings.app_dir))))
 
 
 async def _serve(cloud: LocalCloud) -> None:

@@ -17,8 +17,7 @@ from enviromon.cli.simulate import local_target, start_simulator
 from enviromon.errors import EnviromonError
 from enviromon.simulator import Plan
 from localcloud.cloud import EVENT_HUB_NAME, CloudSettings, LocalCloud
-from localcloud.functions.console import format_invocation
-from localcloud.functions.invocation import Invocation
+from localcloud.functions.console import reporter
 from localcloud.running import cloud_options, run_cloud, stop_signal
 
 if TYPE_CHECKING:
@@ -48,7 +47,8 @@ def up(**options: Any) -> None:
 async def _serve(options: dict[str, Any]) -> None:
     stop = stop_signal()
     read_key = _read_key(options)
-    cloud = LocalCloud(_settings(options, read_key), _report if options["verbose"] else lambda _: None)
+    report = reporter(app_directory(), only_failures=not options["verbose"])
+    cloud = LocalCloud(_settings(options, read_key), report)
     await cloud.start()
     simulation = None
     try:
@@ -121,10 +121,6 @@ def _announce(cloud: LocalCloud, read_key: str | None, options: dict[str, Any]) 
     if page_directory() is None:
         click.echo("The page is not built: run `npm ci && npm run build` in dashboard/, then start again.")
     click.echo(f"{click.style('ready', fg='green', bold=True)} in {seconds:.2f} s. Ctrl-C ends it.")
-
-
-def _report(invocation: Invocation) -> None:
-    click.echo(format_invocation(invocation))
 
 
 async def _simulate(options: dict[str, Any]) -> None:

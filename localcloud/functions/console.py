@@ -7,12 +7,14 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from localcloud.functions.invocation import Invocation
 
 _FILE_WIDTH = 240  # a URL in a file or pipe shall not be broken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
@@ -38,6 +40,20 @@ def print_functions(rows: "Sequence[FunctionInfo]", console: "Console | None" = 
     if not console.is_terminal:
         console = Console(file=console.file, width=_FILE_WIDTH)
     console.print(table)
+
+
+def reporter(app_dir: Path, *, only_failures: bool = False) -> "Callable[[Invocation], None]":
+    """Return what prints a line per invocation, and for one that failed the stack as far as it is the app's own."""
+
+    def report(invocation: Invocation) -> None:
+        if invocation.error is None:
+            if not only_failures:
+                click.echo(format_invocation(invocation))
+            return
+        click.echo(format_invocation(invocation), err=True)
+        click.echo(cut_traceback(invocation.error, app_dir), err=True)
+
+    return report
 
 
 def format_invocation(invocation: Invocation) -> str:

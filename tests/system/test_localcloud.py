@@ -61,6 +61,14 @@ def test_an_app_is_served_and_its_functions_are_listed_with_their_urls(shop):
     assert "Traceback" not in shop.log.read_text()
 
 
+def test_a_function_that_fails_is_told_with_the_apps_own_frames_and_not_to_the_caller(shop):
+    eventually(lambda: shop.get("/shop/broken") == 500)
+    printed = eventually(lambda: "Traceback" in (text := shop.log.read_text()) and text)
+    frames = [line for line in printed.splitlines() if line.lstrip().startswith("File ")]
+    assert frames
+    assert all(str(shop.app) in frame for frame in frames)
+
+
 @pytest.mark.parametrize("shop", [("--reload",)], indirect=True)
 def test_a_change_restarts_the_app_and_a_mistake_is_told_in_azures_words(shop):
     eventually(lambda: shop.get("/shop/orders/5") == 200)
