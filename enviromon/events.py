@@ -40,7 +40,9 @@ def to_batch(events: Sequence["func.EventHubEvent"]) -> Batch:
 
     Raises ValueError where the host does not say which partition it is: nothing could be counted exactly then.
     """
-    return Batch(_stream(events[0].metadata or {}), [_delivery(event) for event in events])
+    metadata = events[0].metadata
+    # Only whether it is None is asked: a host may make the rest of it at a closer look.
+    return Batch(_stream({} if metadata is None else metadata), [_delivery(event) for event in events])
 
 
 def _stream(metadata: Mapping[str, Any]) -> str:
