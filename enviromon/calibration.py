@@ -4,6 +4,7 @@ A reading is calibrated by the latest version that was valid at its event time; 
 device sent it. A stored version is a flat row with the columns TemperatureSlope, TemperatureYIntercept and so on.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Final
@@ -15,10 +16,14 @@ _INTERCEPT: Final = "YIntercept"
 
 
 class Line(Struct, frozen=True, gc=False):
-    """calibrated = raw * slope + intercept, in the metric's unit."""
+    """calibrated = raw * slope + intercept, in the metric's unit. Raises ValueError unless both are finite."""
 
     slope: float = 1.0
     intercept: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.slope) and math.isfinite(self.intercept)):
+            raise ValueError(f"slope and intercept must be finite numbers, not {self.slope} and {self.intercept}")
 
 
 class Version(Struct, frozen=True):

@@ -1,22 +1,21 @@
 """`enviromon calibration`: slope and intercept per device and metric, versioned by valid-from."""
 
-import datetime as dt
+import math
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from enviromon.calibration import Calibration, Line, Version
-from enviromon.cli.common import console, data_option, json_option, print_json, table, with_stores
+from enviromon.cli.common import Command, console, data_option, json_option, print_json, table, with_stores
 from enviromon.errors import EnviromonError
 from enviromon.metrics import METRICS
 from enviromon.reports import calibration_view
 from enviromon.stores import Stores
+from enviromon.telemetry import Refusal, milliseconds
 from enviromon.updates import iso
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 BEGINNING = 0
 
 
@@ -28,11 +27,25 @@ class Time(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """See click.ParamType."""
         try:
-            parsed = dt.datetime.fromisoformat(value)
-        except ValueError:
+            return milliseconds(value)
+        except Refusal:
             self.fail(f"{value!r} is no ISO 8601 time such as 2026-01-31T12:00:00Z", param, ctx)
-        zoned = parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.UTC)
-        return round(zoned.timestamp() * 1000)
+
+
+class Finite(click.ParamType[float]):
+    """A number that is neither NaN nor infinite."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 @click.group()
@@ -42,8 +55,8 @@ def calibration() -> None:
 
 def _line_options(command: Command) -> Command:
     for metric in reversed(METRICS):
-        intercept = click.option(f"--{metric.name}-intercept", type=float, help=f"In {metric.unit}.")
-        slope = click.option(f"--{metric.name}-slope", type=float)
+        intercept = click.option(f"--{metric.name}-intercept", type=Finite(), help=f"In {metric.unit}.")
+        slope = click.option(f"--{metric.name}-slope", type=Finite())
         command = slope(intercept(command))
     return command
 

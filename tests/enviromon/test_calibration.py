@@ -1,3 +1,6 @@
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +45,10 @@ lines = st.builds(Line, floats, floats)
 @given(st.dictionaries(st.sampled_from([metric.name for metric in METRICS]), lines))
 def test_a_version_survives_its_row(found):
     assert from_columns(7, to_columns(Version(7, found))) == Version(7, found)
+
+
+@pytest.mark.parametrize("line", [(math.nan, 0.0), (1.0, math.nan), (math.inf, 0.0), (1.0, -math.inf)])
+def test_a_line_that_is_not_finite_cannot_exist(line):
+    """Stored, it would come back as no number, and stop whatever reads it."""
+    with pytest.raises(ValueError, match="finite"):
+        Line(*line)

@@ -88,6 +88,15 @@ def test_calibration_is_set_shown_and_removed_while_the_system_runs(system):
     assert system.cli("calibration", "show", "sim-1")["versions"] == []
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "much"])
+def test_a_calibration_that_is_no_number_is_refused_by_name(system, value):
+    done = system.run("calibration", "set", "sim-1", "--temperature-slope", value)
+    assert done.returncode == 2
+    assert "--temperature-slope" in done.stderr
+    assert f"{value!r} is no finite number" in done.stderr
+    assert system.cli("calibration", "show", "sim-1")["versions"] == []
+
+
 def test_the_doctor_finds_a_running_system_well(system):
     findings = {finding["subject"]: finding for finding in system.cli("doctor")}
     assert findings["ports"]["well"]
