@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from localcloud.private_files import write_private
+
 if TYPE_CHECKING:
     from localcloud.certificate_authority import Issued
 
@@ -104,15 +106,15 @@ def _issue(directory: Path, files: Certificates, names: Sequence[str], now: floa
     authority = _usable_authority(directory, files, names, start)
     if authority is None:
         authority = x509.new_authority(names, start)
-        _write_private(directory / "ca.key", authority.key_pem())
-        _write_private(files.ca_file, authority.certificate_pem())
+        write_private(directory / "ca.key", authority.key_pem())
+        write_private(files.ca_file, authority.certificate_pem())
         _logger.info("made a new certificate authority, which devices and browsers must trust: %s", files.ca_file)
     server = x509.issue_server(authority, names, start)
-    _write_private(files.key_file, server.key_pem())
-    _write_private(files.certificate_file, server.certificate_pem())
+    write_private(files.key_file, server.key_pem())
+    write_private(files.certificate_file, server.certificate_pem())
     renew_at = (server.certificate.not_valid_after_utc - RENEW_BEFORE).timestamp()
     note = _Note(names=list(names), renew_at=renew_at, digest=_digest(files))
-    _write_private(directory / "issued.json", msgspec.json.encode(note))
+    write_private(directory / "issued.json", msgspec.json.encode(note))
     _logger.info("issued a server certificate for %s", ", ".join(names))
 
 
@@ -141,17 +143,6 @@ def _read_note(directory: Path, files: Certificates) -> _Note | None:
 def _digest(files: Certificates) -> str:
     contents = b"\0".join(file.read_bytes() for file in (files.ca_file, files.certificate_file, files.key_file))
     return hashlib.sha256(contents).hexdigest()
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader sees the old or the new, and nobody else sees either."""
-    temporary = path.with_name(f"{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from localcloud.private_files import write_private
+
 _ASKERS_SECONDS = 0.5  # those who ask whether a system runs hold the lock for an instant
 
 
@@ -51,10 +53,7 @@ def _take(lock: int, data: Path) -> None:
 
 def describe_running(data: Path, facts: Mapping[str, Any]) -> None:
     """Write what the running system says of itself, in one atomic step."""
-    temporary = data / "running.json.new"
-    temporary.touch(mode=0o600)
-    temporary.write_text(json.dumps(facts, indent=2))
-    temporary.replace(_description(data))
+    write_private(_description(data), json.dumps(facts, indent=2).encode())
 
 
 def read_running(data: Path) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from enviromon.errors import EnviromonError
 from enviromon.simulator import Plan
 from localcloud.cloud import EVENT_HUB_NAME, CloudSettings, LocalCloud
 from localcloud.functions.console import reporter
+from localcloud.private_files import write_private
 from localcloud.running import cloud_options, run_cloud, stop_signal
 
 if TYPE_CHECKING:
@@ -96,9 +97,10 @@ def _read_key(options: dict[str, Any]) -> str | None:
         return None
     path: Path = options["data"] / "read.key"
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(16))
-    return path.read_text().strip()
+        write_private(path, secrets.token_urlsafe(16).encode())
+    if not (key := path.read_text().strip()):
+        raise EnviromonError(f"{path} is empty: remove it, and the next start makes a new key for readers")
+    return key
 
 
 def _announce(cloud: LocalCloud, read_key: str | None, options: dict[str, Any]) -> None:
@@ -113,7 +115,7 @@ def _announce(cloud: LocalCloud, read_key: str | None, options: dict[str, Any]) 
         ("dashboard", page),
         ("devices", f"mqtts://{hostname}:{ports['mqtt']}"),
         ("registry", f"https://{hostname}:{ports['https']}"),
-        ("SignalR", f"{cloud.signalr_url}"),
+        ("SignalR", cloud.signalr_url),
         ("CA file", facts["caFile"]),
         ("data", options["data"]),
     ):

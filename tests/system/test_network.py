@@ -46,6 +46,15 @@ def test_the_key_stays_the_same_and_is_private(open_system):
     assert open_system.ready["dashboard"].partition("#key=")[2] == first
 
 
+def test_an_empty_key_file_opens_nothing(stopped_system):
+    stopped_system.data.mkdir(mode=0o700)
+    (stopped_system.data / "read.key").touch(mode=0o600)
+    ports = ("--http-port", "0", "--mqtt-port", "0", "--signalr-port", "0")
+    done = stopped_system.run("up", "--host", "0.0.0.0", *ports)
+    assert done.returncode == 1
+    assert "read.key is empty" in done.stderr
+
+
 def test_reads_are_open_when_that_is_asked_for(stopped_system):
     ports = ("--http-port", "0", "--mqtt-port", "0", "--signalr-port", "0")
     stopped_system.start("--host", "0.0.0.0", "--hostname", "localhost", "--open-reads", *ports)
