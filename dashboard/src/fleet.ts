@@ -33,6 +33,7 @@ export class Fleet {
   #chosen: string | null = null;
   #outdated = false;
   #loaded = false;
+  #summing = 0;
 
   constructor(given: Surroundings, first: Metric) {
     this.#given = given;
@@ -78,6 +79,7 @@ export class Fleet {
     if (devices.some(({ id }) => !this.#known.has(id))) this.#arrange();
     this.#chart.update(devices, this.#isStale);
     this.#table.update(devices);
+    if (devices.length > 0) this.#sumUpSoon();
   }
 
   /** Once a second, in a tab that is seen. */
@@ -158,6 +160,14 @@ export class Fleet {
   #sumUp(shown: readonly Device[]): void {
     const summary = summarise(shown, this.#metric.name, this.#isStale);
     this.#figures.show(summary, this.#given.model.devices.size, this.#metric);
+  }
+
+  /** With the next frame, so that the figures say what the chart and the table say. */
+  #sumUpSoon(): void {
+    this.#summing ||= requestAnimationFrame(() => {
+      this.#summing = 0;
+      this.#sumUp(this.#devicesShown());
+    });
   }
 
   #showParts(total: number, shown: number): void {

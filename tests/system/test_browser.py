@@ -101,3 +101,21 @@ def test_the_page_keeps_its_own_content_security_policy(browser, system, send):
     expect(value(opened)).to_contain_text("4.5")
     assert complaints == []
     context.close()
+
+
+FIGURES_ONCE_SHOWN = """async (value) => {
+    const frame = () => new Promise(requestAnimationFrame);
+    const cell = () => document.querySelector('[data-device-id="attic"] [data-metric="temperature"]');
+    while (cell()?.dataset.value !== value) await frame();
+    await frame();
+    await frame();
+    const figures = [...document.querySelectorAll("#figures .figure-number")].map((number) => number.textContent);
+    return [cell().querySelector(".main").textContent, ...figures];
+}"""
+
+
+def test_the_figures_change_with_the_table_and_not_a_second_later(page, send):
+    for temperature in ("3.5", "-7.25", "12.5"):
+        send(f'{{"temperature": {temperature}}}')
+        shown, devices, lowest, median, highest, *_ = page.evaluate(FIGURES_ONCE_SHOWN, temperature)
+        assert (devices, lowest, median, highest) == ("1", shown, shown, shown)
