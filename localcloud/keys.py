@@ -8,17 +8,18 @@ from pathlib import Path
 import msgspec
 
 
-def _new_key() -> str:
+def new_key() -> str:
+    """Return a random base64 key of 32 bytes."""
     return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
     """Base64 keys of 32 random bytes each."""
 
-    iothubowner: str = msgspec.field(default_factory=_new_key)
-    signalr: str = msgspec.field(default_factory=_new_key)
-    function_master: str = msgspec.field(default_factory=_new_key)
-    function_default: str = msgspec.field(default_factory=_new_key)
+    iothubowner: str = msgspec.field(default_factory=new_key)
+    signalr: str = msgspec.field(default_factory=new_key)
+    function_master: str = msgspec.field(default_factory=new_key)
+    function_default: str = msgspec.field(default_factory=new_key)
 
     def __repr__(self) -> str:
         """A repr without the secrets, so that no log or traceback shows them."""

@@ -19,7 +19,7 @@ from enviromon.cli.common import (
 )
 from enviromon.errors import EnviromonError
 from enviromon.reports import mark_removed
-from localcloud.iothub.registry import Device, Registry, RegistryError
+from localcloud.iothub.registry import Device, Registry, RegistryError, device_connection_string
 
 DEFAULT_HOSTNAME = "localhost"
 
@@ -131,13 +131,12 @@ def _unknown(device_id: str) -> EnviromonError:
 
 
 def _show(found: Device, hostname: str, ca_file: Path, *, as_json: bool) -> None:
-    connection_string = f"HostName={hostname};DeviceId={found.device_id};SharedAccessKey={found.primary_key}"
     facts = {
         "deviceId": found.device_id,
         "status": found.status,
         "primaryKey": found.primary_key,
         "secondaryKey": found.secondary_key,
-        "connectionString": connection_string,
+        "connectionString": device_connection_string(hostname, found),
         "caFile": str(ca_file),
     }
     print_facts(facts, as_json=as_json)

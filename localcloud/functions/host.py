@@ -204,12 +204,6 @@ class FunctionsHost:
             self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
-    def runner(self) -> "web.AppRunner":
-        """Make what serves `web_app`: without aiohttp's access log, which would show the keys in `?code=`."""
-        from aiohttp import web  # noqa: PLC0415
-
-        return web.AppRunner(self.web_app, access_log=None, shutdown_timeout=_STOP_SECONDS / 2)
-
     async def start(self) -> None:
         """Start reading event hubs and timers. Serve `web_app` after it. Raises what the event log raises, OSError."""
         if self._outputs_use_tls:

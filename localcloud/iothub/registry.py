@@ -20,6 +20,7 @@ import msgspec
 
 from localcloud import sqlite
 from localcloud.iothub.sas import decode_key
+from localcloud.keys import new_key
 
 Status = Literal["enabled", "disabled"]
 
@@ -85,11 +86,6 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Return a repr without the keys, so that no log or traceback shows them."""
         return f"Device({self.device_id!r}, {self.status})"
-
-
-def new_key() -> str:
-    """Return a random base64 key of 32 bytes."""
-    return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def device_connection_string(host: str, device: Device) -> str:

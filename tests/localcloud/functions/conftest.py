@@ -76,7 +76,7 @@ async def serve() -> AsyncIterator[Callable[[Shop], Awaitable[str]]]:
     runners: list[web.AppRunner] = []
 
     async def start(shop: Shop) -> str:
-        runner = shop.host.runner()
+        runner = web.AppRunner(shop.host.web_app, access_log=None)
         runners.append(runner)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
