@@ -87,7 +87,7 @@ class Commit:
         self, stream: str, tried: Mapping[str, Folded], stored: Mapping[str, Stored]
     ) -> dict[str, WriteOutcome]:
         letters = [
-            dead_letter(internal(error, arrival.body), stream, name, arrival.position)
+            dead_letter(internal(error, arrival.body), stream, name, arrival.position, arrival.created)
             for name, folded in tried.items()
             for arrival, error in folded.failures
         ]
@@ -105,7 +105,9 @@ def backoff(attempt: int, settings: Settings, uniform: Callable[[float, float], 
     return uniform(settings.occ_base_ms, max(settings.occ_base_ms, longest)) / 1000
 
 
-def dead_letter(rejection: Rejection, stream: str, device_id: str, position: Position) -> DeadLetter:
+def dead_letter(
+    rejection: Rejection, stream: str, device_id: str, position: Position, created: str | None
+) -> DeadLetter:
     """Address a rejection."""
     return DeadLetter(
         reason=rejection.reason,
@@ -116,6 +118,7 @@ def dead_letter(rejection: Rejection, stream: str, device_id: str, position: Pos
         index=position.index,
         enqueued_time=position.enqueued_time,
         body=rejection.body,
+        created=created,
     )
 
 

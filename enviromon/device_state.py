@@ -7,6 +7,7 @@ Rules:
    carry is left as it is.
 3. A reading older than the device's newest is late: counted, and shown only where nothing newer is.
 4. received = accepted + duplicate + late + rejected, and a duplicate changes nothing but its counter.
+5. Which readings are counted as rejected is remembered: only those may a replay of dead letters count otherwise.
 
 Times are integers, milliseconds since 1970 in UTC.
 """
@@ -17,6 +18,8 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct, structs
+
+from enviromon.rejections import Refused, Rejections, with_refused
 
 STREAMS_REMEMBERED: Final = 8
 """A device that moved through more streams (hubs, partitions, gateways) forgets those it was heard on longest ago."""
@@ -115,11 +118,15 @@ class Reading(Struct, frozen=True, gc=False):
 
 
 class Arrival(Struct, frozen=True, gc=False):
-    """One reading at its place in its stream, and as it was sent; `reading` is None where it was rejected."""
+    """One reading at its place in its stream, and as it was sent; `reading` is None where it was rejected.
+
+    `created` is the creation time that the device gave its message, as text.
+    """
 
     position: Position
     reading: Reading | None
     body: bytes
+    created: str | None = None
 
 
 class DeviceState(Struct, frozen=True, gc=False):
@@ -127,6 +134,8 @@ class DeviceState(Struct, frozen=True, gc=False):
 
     `revision` counts the successful compare-and-sets. `event_time` is the newest accepted. `removed_at` is set once the
     device was removed: it is hidden then, its ledger stays, and only what is enqueued later makes it visible again.
+    `rejections` tells by stream which readings are counted as rejected. `baseline` is what another system had counted
+    before this one took the device on; the ledger knows nothing of it.
     """
 
     device_id: str
@@ -138,6 +147,13 @@ class DeviceState(Struct, frozen=True, gc=False):
     enqueued_time: int | None = None
     revision: int = 0
     removed_at: int | None = None
+    rejections: dict[str, Rejections] = {}
+    baseline: int = 0
+
+    @property
+    def count(self) -> int:
+        """The readings that were ever believed, those of the system before this one included."""
+        return self.baseline + self.ledger.count
 
 
 class Folded(Struct, frozen=True, gc=False):
@@ -178,6 +194,7 @@ class _Folding:
         self._event_time = state.event_time
         self._accepted = self._duplicate = self._late = self._rejected = 0
         self._failures: list[tuple[Arrival, Exception]] = []
+        self._refused: list[Refused] = []
 
     def add(self, arrival: Arrival) -> Outcome:
         position, last = arrival.position, self._last
@@ -190,13 +207,15 @@ class _Folding:
         self._last = position
         if arrival.reading is not None:
             try:
-                return self._show(arrival.reading, position)
+                return self.show(arrival.reading, position)
             except Exception as error:  # noqa: BLE001  # a fault of ours costs this reading, not its neighbours
                 self._failures.append((arrival, error))
         self._rejected += 1
+        self._refused.append(Refused(last, position, arrival.position.enqueued_time))
         return Outcome.REJECTED
 
-    def _show(self, reading: Reading, position: Position) -> Outcome:
+    def show(self, reading: Reading, position: Position) -> Outcome:
+        """Count a believable reading and show what it tells, wherever the stream stands."""
         event_time, newest = reading.event_time, self._event_time
         at = Moment(event_time, position.sequence, position.index)
         leads = newest is None or event_time > newest
@@ -218,8 +237,13 @@ class _Folding:
         state, last = self._state, self._last
         counted = Ledger(self._accepted, self._duplicate, self._late, self._rejected)
         positions, enqueued_time, removed_at = state.positions, state.enqueued_time, state.removed_at
+        rejections = state.rejections
+        if self._refused:
+            rejections = with_refused(rejections, self._stream, self._refused)
         if last is not None:
             positions = _remembered({**positions, self._stream: last})
+            if rejections:
+                rejections = {stream: known for stream, known in rejections.items() if stream in positions}
             enqueued_time = last.enqueued_time if enqueued_time is None else max(enqueued_time, last.enqueued_time)
             if removed_at is not None and last.enqueued_time > removed_at:
                 removed_at = None
@@ -233,6 +257,8 @@ class _Folding:
             enqueued_time,
             state.revision + 1,
             removed_at,
+            rejections,
+            state.baseline,
         )
         return Folded(after, counted, self._failures)
 
@@ -241,6 +267,24 @@ def _remembered(positions: dict[str, Position]) -> dict[str, Position]:
     if len(positions) > STREAMS_REMEMBERED:
         del positions[min(positions, key=lambda stream: positions[stream].enqueued_time)]
     return positions
+
+
+def shown_again(
+    state: DeviceState, readings: Iterable[tuple[Position, Reading]]
+) -> tuple[DeviceState, list[Outcome | Exception]]:
+    """Count and show readings that were folded before as rejected; the positions of their streams stay.
+
+    An exception among the outcomes is a fault of this program: that reading is not counted. The ledger's rejected stays
+    as it is.
+    """
+    folding = _Folding(state, "")
+    outcomes: list[Outcome | Exception] = []
+    for position, reading in readings:
+        try:
+            outcomes.append(folding.show(reading, position))
+        except Exception as error:  # noqa: BLE001  # a fault of ours costs this reading, not its neighbours
+            outcomes.append(error)
+    return folding.result().state, outcomes
 
 
 def removed(state: DeviceState, now: int) -> DeviceState:

@@ -132,7 +132,7 @@ class Ingest:
             except Exception as error:  # noqa: BLE001  # the same
                 reading = internal(error, body)
             if isinstance(reading, Reading):
-                return Arrival(position, reading, body)
+                return Arrival(position, reading, body, created)
             judged = reading
-        letters.append(dead_letter(judged, stream, device_id, position))
+        letters.append(dead_letter(judged, stream, device_id, position, created))
         return Arrival(position, None, body)

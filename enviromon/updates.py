@@ -43,7 +43,7 @@ def view(state: DeviceState, metrics: Iterable[Metric] = METRICS) -> dict[str, A
         **values,
         "raw": {name: measurement.raw for name, measurement in shown.items() if name in values},
         "times": {name: iso(measurement.at.event_time) for name, measurement in shown.items() if name in values},
-        "count": state.ledger.count,
+        "count": state.count,
         "revision": state.revision,
         "eventTime": None if state.event_time is None else iso(state.event_time),
         "enqueuedTime": None if state.enqueued_time is None else iso(state.enqueued_time),

@@ -89,11 +89,15 @@ class CalibrationStore(Protocol):
     async def remove(self, device_id: str, valid_from: int | None = None) -> bool:
         """Remove that version, or all of them; tell whether there was any."""
 
+    async def page(self, after: str | None = None, limit: int = PAGE_SIZE) -> Page[tuple[str, Calibration]]:
+        """Read one page in the order of device ids, each device once with all its versions."""
+
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """What was rejected and why. `body` is the item as the device sent it; all but `detail` and `body` is the key.
+    """What was rejected and why. `body` is the item as the device sent it.
 
-    `reason` is a short code, `detail` a sentence. `stream` is namespace/hub/partition. Times are ms since 1970.
+    `reason` is a short code, `detail` a sentence. `stream` is namespace/hub/partition. `created` is the creation time
+    that the device gave its message, as text. Other times are ms since 1970. The key is all but detail, body, created.
     """
 
     reason: str
@@ -104,6 +108,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     index: int
     enqueued_time: int
     body: bytes
+    created: str | None = None
 
     @property
     def partition(self) -> str:
@@ -116,6 +121,9 @@ class DeadLetterStore(Protocol):
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep the letters, durable on return; one whose key is there already changes nothing."""
+
+    async def remove(self, letters: Sequence[DeadLetter]) -> None:
+        """Forget the letters of these keys; one that is not there is no error."""
 
     async def page(self, after: str | None = None, limit: int = PAGE_SIZE) -> Page[DeadLetter]:
         """Read one page, the oldest arrival first."""

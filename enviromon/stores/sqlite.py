@@ -16,6 +16,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,7 +32,7 @@ T = TypeVar("T")
 IN_MEMORY: Final = ":memory:"
 BUSY_TIMEOUT_SECONDS: Final = 10.0
 ROWS_PER_STATEMENT: Final = 3000
-"""SQLite takes 32,766 parameters, and a row has up to 9."""
+"""SQLite takes 32,766 parameters, and a row has up to 10."""
 DEAD_LETTERS_KEPT: Final = 100_000
 """Beyond that the oldest go: rubbish sent for months must not fill the disk. The ledger counts them all."""
 DEAD_LETTER_PAGE_BYTES: Final = 4 << 20
@@ -65,15 +67,35 @@ _MIGRATIONS: Final = (
         UNIQUE (site, stream, sequence, item, enqueued_time, device, reason)
     );
     """,
+    """
+    ALTER TABLE dead_letters ADD COLUMN created TEXT;
+    DROP VIEW DeviceState;
+    CREATE VIEW DeviceState AS SELECT
+        site AS PartitionKey, device AS DeviceId,
+        json_extract(state, '$.labels.name.value') AS Name,
+        json_extract(state, '$.labels.geo.value') AS Geo,
+        json_extract(state, '$.metrics.temperature.value') AS Celsius,
+        json_extract(state, '$.metrics.humidity.value') AS Humidity,
+        json_extract(state, '$.metrics.pressure.value') AS hPa,
+        json_extract(state, '$.metrics.light.value') AS Light,
+        json_extract(state, '$.labels.messageId.value') AS Id,
+        ifnull(json_extract(state, '$.baseline'), 0)
+            + json_extract(state, '$.ledger.accepted') + json_extract(state, '$.ledger.late') AS Count,
+        json_extract(state, '$.revision') AS Revision,
+        1 AS Schema
+    FROM devices;
+    """,
 )
 
 _SELECT_STATES: Final = "SELECT json_group_array(json_array(device, etag, json(state))) FROM devices"
+
+_LetterRow = tuple[int, str, str, str, str, int, int, int, str | None, str]
 
 _encode = msgspec.json.Encoder().encode
 _decode_states = msgspec.json.Decoder(list[tuple[str, int, DeviceState]]).decode
 _decode_ids = msgspec.json.Decoder(list[str]).decode
 _decode_calibrations = msgspec.json.Decoder(list[tuple[str, int, dict[str, float]]]).decode
-_decode_letters = msgspec.json.Decoder(list[tuple[int, str, str, str, str, int, int, int, str]]).decode
+_decode_letters = msgspec.json.Decoder(list[_LetterRow]).decode
 
 
 def open_sqlite(path: str, site: str, *, dead_letters_kept: int = DEAD_LETTERS_KEPT) -> Stores:
@@ -188,25 +210,21 @@ class SqliteCalibrationStore:
 
     async def load(self, device_ids: Iterable[str]) -> dict[str, Calibration]:
         """Read the calibrations of those devices that have any version."""
-        select = (
-            "SELECT json_group_array(json_array(device, valid_from, json(columns))) FROM calibrations"
-            " WHERE site = ? AND device IN (SELECT value FROM json_each(?))"
-        )
-        parameters = self._site, _encode(list(device_ids)).decode()
-        versions: dict[str, list[Version]] = {}
-        for device, valid_from, columns in _decode_calibrations(
-            await self._run(lambda db: _value(db, select, parameters))
-        ):
-            versions.setdefault(device, []).append(from_columns(valid_from, columns))
-        return {
-            device: Calibration(tuple(sorted(found, key=lambda version: version.valid_from)))
-            for device, found in versions.items()
-        }
+        wanted = _encode(list(device_ids)).decode()
+        return await self._select("site = ? AND device IN (SELECT value FROM json_each(?))", self._site, wanted)
 
     async def put(self, device_id: str, version: Version) -> None:
         """Add the version; one with the same valid-from is replaced."""
         row = (self._site, device_id, version.valid_from, _encode(to_columns(version)).decode())
         await self._run(lambda db: db.execute("INSERT OR REPLACE INTO calibrations VALUES (?, ?, ?, ?)", row))
+
+    async def page(self, after: str | None = None, limit: int = PAGE_SIZE) -> Page[tuple[str, Calibration]]:
+        """Read one page in the order of device ids."""
+        within = "SELECT DISTINCT device FROM calibrations WHERE site = ?1 AND device > ?2 ORDER BY device LIMIT ?3"
+        found = sorted(
+            (await self._select(f"site = ?1 AND device IN ({within})", self._site, after or "", limit)).items()
+        )
+        return Page(found, found[-1][0] if len(found) == limit else None)
 
     async def remove(self, device_id: str, valid_from: int | None = None) -> bool:
         """Remove that version, or all of them; tell whether there was any."""
@@ -218,6 +236,19 @@ class SqliteCalibrationStore:
             )
         )
         return cursor.rowcount > 0
+
+    async def _select(self, where: str, *parameters: str | int) -> dict[str, Calibration]:
+        rows = "SELECT json_group_array(json_array(device, valid_from, json(columns))) FROM calibrations"
+        select = f"{rows} WHERE {where}"
+        versions: dict[str, list[Version]] = {}
+        for device, valid_from, columns in _decode_calibrations(
+            await self._run(lambda db: _value(db, select, parameters))
+        ):
+            versions.setdefault(device, []).append(from_columns(valid_from, columns))
+        return {
+            device: Calibration(tuple(sorted(found, key=lambda version: version.valid_from)))
+            for device, found in versions.items()
+        }
 
 
 class SqliteDeadLetterStore:
@@ -234,11 +265,22 @@ class SqliteDeadLetterStore:
             rows = letters[start : start + ROWS_PER_STATEMENT]
             await self._run(lambda db, rows=rows: self._write(db, rows))  # type: ignore[misc]
 
+    async def remove(self, letters: Sequence[DeadLetter]) -> None:
+        """Forget the letters of these keys."""
+        for start in range(0, len(letters), ROWS_PER_STATEMENT):
+            keys = [self._key(letter) for letter in letters[start : start + ROWS_PER_STATEMENT]]
+            statement = (
+                "DELETE FROM dead_letters WHERE (site, reason, device, stream, sequence, item, enqueued_time)"  # noqa: S608
+                f" IN (VALUES {_placeholders(7, len(keys))})"
+            )
+            parameters = list(chain.from_iterable(keys))
+            await self._run(partial(_execute, statement=statement, parameters=parameters))
+
     async def page(self, after: str | None = None, limit: int = PAGE_SIZE) -> Page[DeadLetter]:
         """Read one page, the oldest arrival first; large letters make it shorter."""
         select = (
             "SELECT json_group_array(json_array(id, reason, detail, device, stream, sequence, item, enqueued_time,"
-            " hex(body))) FROM dead_letters WHERE id IN (SELECT id FROM ("
+            " created, hex(body))) FROM dead_letters WHERE id IN (SELECT id FROM ("
             "SELECT id, sum(length(body)) OVER (ORDER BY id) - length(body) AS bytes_before"
             " FROM (SELECT id, body FROM dead_letters WHERE site = ? AND id > ? ORDER BY id LIMIT ?)"
             ") WHERE bytes_before < ?)"
@@ -251,20 +293,23 @@ class SqliteDeadLetterStore:
 
     def _write(self, db: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
         statement = (
-            "INSERT INTO dead_letters (site, reason, device, stream, sequence, item, enqueued_time, detail, body)"  # noqa: S608
-            f" VALUES {_placeholders(9, len(letters))} ON CONFLICT DO NOTHING"
+            "INSERT INTO dead_letters (site, reason, device, stream, sequence, item, enqueued_time, detail, body,"  # noqa: S608
+            f" created) VALUES {_placeholders(10, len(letters))} ON CONFLICT DO NOTHING"
         )
         parameters: list[Any] = []
         for x in letters:
-            parameters += (self._site, x.reason, x.device_id, x.stream, x.sequence, x.index, x.enqueued_time)
-            parameters += (x.detail, x.body)
+            parameters += (*self._key(x), x.detail, x.body, x.created)
         with _transaction(db):
             db.execute(statement, parameters)
             db.execute("DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - ?", (self._kept,))
 
+    def _key(self, letter: DeadLetter) -> tuple[str, str, str, str, int, int, int]:
+        x = letter
+        return self._site, x.reason, x.device_id, x.stream, x.sequence, x.index, x.enqueued_time
 
-def _letter(row: tuple[int, str, str, str, str, int, int, int, str]) -> DeadLetter:
-    _, reason, detail, device_id, stream, sequence, index, enqueued_time, body = row
+
+def _letter(row: _LetterRow) -> DeadLetter:
+    _, reason, detail, device_id, stream, sequence, index, enqueued_time, created, body = row
     return DeadLetter(
         reason=reason,
         detail=detail,
@@ -274,6 +319,7 @@ def _letter(row: tuple[int, str, str, str, str, int, int, int, str]) -> DeadLett
         index=index,
         enqueued_time=enqueued_time,
         body=bytes.fromhex(body),
+        created=created,
     )
 
 
@@ -284,6 +330,10 @@ def _number(token: str | None) -> int:
 def _placeholders(columns: int, rows: int) -> str:
     row = f"({','.join('?' * columns)})"
     return ",".join([row] * rows)
+
+
+def _execute(db: sqlite3.Connection, statement: str, parameters: Sequence[Any]) -> None:
+    db.execute(statement, parameters)
 
 
 def _value(db: sqlite3.Connection, select: str, parameters: Sequence[Any]) -> Any:

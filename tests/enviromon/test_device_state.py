@@ -18,6 +18,7 @@ from enviromon.device_state import (
     is_device_id,
     is_visible,
     removed,
+    shown_again,
 )
 from tests.enviromon.world import STREAM, T0
 
@@ -154,6 +155,23 @@ def test_a_reading_that_cannot_be_folded_is_counted_rejected_and_told():
     folded = fold(NEW, STREAM, [arrival(1, light=1.0), broken, arrival(3, light=3.0)])
     assert [(failed, type(error)) for failed, error in folded.failures] == [(broken, KeyError)]
     assert (folded.counted.accepted, folded.counted.rejected) == (2, 1)
+
+
+def test_a_baseline_is_counted_and_the_ledger_knows_nothing_of_it():
+    state, _ = run(arrival(1, light=1.0), arrival(2), state=structs.replace(NEW, baseline=100))
+    assert (state.count, state.ledger.received) == (101, 2)
+
+
+def test_a_reading_that_is_shown_again_counts_by_its_time_and_moves_no_position():
+    before, _ = run(arrival(5, T0 + 50, light=5.0), arrival(6, T0 + 60))
+    shown_late = (Position(4, 0, T0 + 4), Reading(T0 + 40, {"humidity": 4.0}, {"humidity": 4.0}, {}))
+    shown_new = (Position(6, 0, T0 + 6), Reading(T0 + 60, {"light": 6.0}, {"light": 6.0}, {}))
+    broken = (Position(6, 0, T0 + 6), Reading(T0 + 60, {"light": 6.0}, {}, {}))
+    after, outcomes = shown_again(before, [shown_late, broken, shown_new])
+    assert [outcomes[0], type(outcomes[1]), outcomes[2]] == [Outcome.LATE, KeyError, Outcome.ACCEPTED]
+    assert shown(after) == {"light": 6.0, "humidity": 4.0}
+    assert (after.positions, after.rejections) == (before.positions, before.rejections)
+    assert (after.ledger.accepted, after.ledger.late, after.ledger.rejected) == (2, 1, 1)
 
 
 def test_a_removed_device_is_hidden_and_its_ledger_stays():

@@ -66,6 +66,11 @@ async def test_a_dead_letter_says_what_came_where_and_when(world):
     assert "light" in letter.detail
 
 
+async def test_a_dead_letter_keeps_the_creation_time_that_its_message_was_given(world):
+    await world.send(delivery(1, b"junk", created="2026-11-23T00:00:00Z"), delivery(2, body(light="x"), created="now"))
+    assert [letter.created for letter in await world.letters()] == ["2026-11-23T00:00:00Z", "now"]
+
+
 async def test_bad_neighbours_harm_no_one_and_everything_is_counted(world):
     await world.send(
         delivery(1),

@@ -14,6 +14,7 @@ LETTER = DeadLetter(
     index=999,
     enqueued_time=1_795_478_400_000,
     body=bytes(range(256)),
+    created="2026-11-24T00:00:00Z",
 )
 
 
@@ -64,3 +65,21 @@ async def test_pages_tell_every_letter_once(stores):
 async def test_no_letters_are_no_error(stores):
     await stores.dead_letters.add([])
     assert await letters(stores) == []
+
+
+async def test_a_removed_letter_is_gone_and_its_neighbours_stay(stores):
+    others = [structs.replace(LETTER, reason="value"), structs.replace(LETTER, index=1)]
+    await stores.dead_letters.add([LETTER, *others])
+    for _ in range(2):
+        await stores.dead_letters.remove([structs.replace(LETTER, body=b"other", detail="other")])
+        assert await letters(stores) == others
+    await stores.dead_letters.add([LETTER])
+    assert len(await letters(stores)) == 3
+
+
+async def test_many_letters_are_removed_at_once(stores):
+    sent = [structs.replace(LETTER, sequence=number, body=b"") for number in range(4001)]
+    await stores.dead_letters.add(sent)
+    await stores.dead_letters.remove(sent[1:])
+    assert await letters(stores) == sent[:1]
+    await stores.dead_letters.remove([])

@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 
 from enviromon.device_state import DeviceState, Label, Ledger, Measurement, Moment, Position
+from enviromon.rejections import Rejections, Run
 from enviromon.stores import Change, WriteOutcome, each
 
 AT = Moment(1_795_478_400_000, 2**40, 7)
@@ -19,6 +20,8 @@ FULL = DeviceState(
     enqueued_time=1_795_478_400_001,
     revision=1,
     removed_at=None,
+    rejections={"namespace/hub/0": Rejections((1, 2, 3), Run(9, 0, 9, 1, 4, 5), b"\x00\xff", True, ((1, 2),))},
+    baseline=2**40,
 )
 
 

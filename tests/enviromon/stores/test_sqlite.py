@@ -43,6 +43,27 @@ async def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path):
     await opened.close()
 
 
+async def test_a_file_of_the_first_schema_is_taken_over_with_what_it_holds(tmp_path):
+    """The state and the letter as that program wrote them."""
+    state = (
+        '{"device_id":"d1","labels":{},"metrics":{},"positions":{"s/0":[7,0,9]},"ledger":{"accepted":5,"duplicate":0'
+    )
+    state += ',"late":1,"rejected":2},"event_time":9,"enqueued_time":9,"revision":3,"removed_at":null}'
+    with sqlite3.connect(tmp_path / "state.db") as file:
+        file.executescript(f"{adapter._MIGRATIONS[0]};PRAGMA user_version = 1")
+        file.execute("INSERT INTO devices VALUES ('site', 'd1', 1, ?)", (state,))
+        file.execute("INSERT INTO dead_letters VALUES (1, 'site', 'json', 'd1', 's/0', 3, 0, 8, 'bad', x'7b')")
+    file.close()
+    opened = open_stores(f"sqlite://{tmp_path}/state.db", "site")
+    taken = (await opened.devices.load(["d1"]))["d1"].state
+    assert (taken.count, taken.ledger.rejected, taken.rejections, taken.baseline) == (6, 2, {}, 0)
+    assert [(letter.body, letter.created) for letter in (await opened.dead_letters.page()).items] == [(b"{", None)]
+    await opened.close()
+    with sqlite3.connect(tmp_path / "state.db") as file:
+        assert file.execute("SELECT Count FROM DeviceState").fetchall() == [(6,)]
+    file.close()
+
+
 async def test_a_failing_disk_is_a_storage_error_and_heals(tmp_path):
     (tmp_path / "in the way").write_text("a file, no directory")
     opened = open_stores(f"sqlite://{tmp_path}/in%20the%20way/state.db", "site")
