@@ -25,11 +25,39 @@ find_python() {
   fail "Enviromon needs Python 3.11 or newer; none was found on PATH. Set PYTHON to one."
 }
 
-# make_venv DIR: an environment with pip; Debian's python3 without ensurepip gets its package first.
+# find_version 3.13: the newest interpreter of that very version: PYTHON, on PATH, pyenv's or uv's. Fails without one.
+find_version() {
+  local candidate
+  while read -r candidate; do
+    "$candidate" -c "import sys, sysconfig as s
+sys.exit('%d.%d' % sys.version_info[:2] != '$1' or bool(s.get_config_var('Py_GIL_DISABLED')))" 2> /dev/null \
+      && { printf '%s' "$candidate"; return; }
+  done < <(
+    printf '%s\n' ${PYTHON:+"$PYTHON"} "python$1" python3
+    command -v uv > /dev/null && uv python find --no-python-downloads "$1" 2> /dev/null
+    printf '%s\n' "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python \
+      "${XDG_DATA_HOME:-$HOME/.local/share}"/uv/python/cpython-"$1".*/bin/python | sort -rV
+  )
+  return 1
+}
+
+# make_venv DIR [PYTHON]: an environment with pip; Debian's python3 without ensurepip gets its package first.
 make_venv() {
   [ -x "$1/bin/pip" ] && return 0
-  local python; python=$(find_python)
+  local python; python=${2:-$(find_python)}
   "$python" -m venv "$1" 2> /dev/null || { debian python3-venv && "$python" -m venv "$1"; }
+}
+
+# side_venv NAME FILE [PYTHON]: .venv-NAME with what FILE locks and nothing else, for what cannot be in .venv.
+side_venv() {
+  say "Python packages ($1)"
+  done_once ".venv-$1/.done" "$2" -- fresh_venv ".venv-$1" "$2" "${3:-}"
+}
+
+fresh_venv() { # DIR FILE [PYTHON]
+  rm -rf "$1"
+  make_venv "$1" "$3"
+  "$1/bin/pip" install --quiet -r "$2"
 }
 
 debian() {
