@@ -32,6 +32,35 @@ class States(Protocol):
         """Write each change wholly or not at all."""
 
 
+class Arrivals(Protocol):
+    """Readings of one device and stream in their order: a Run, or OneByOne."""
+
+    def fold(self, state: DeviceState, stream: str) -> Folded:
+        """Fold all of them into the state, which stays as it is."""
+
+    def fold_singly(self, state: DeviceState, stream: str) -> Folded:
+        """Do the same reading by reading, so that a fault of this program costs one reading."""
+
+    def is_covered_by(self, position: Position) -> bool:
+        """Tell whether all of them were folded before."""
+
+
+class OneByOne(Struct, frozen=True):
+    """Arrivals that are folded one by one."""
+
+    arrivals: list[Arrival]
+
+    def fold(self, state: DeviceState, stream: str) -> Folded:
+        """See Arrivals."""
+        return fold(state, stream, self.arrivals)
+
+    fold_singly = fold
+
+    def is_covered_by(self, position: Position) -> bool:
+        """See Arrivals."""
+        return all(position.covers(arrival.position) for arrival in self.arrivals)
+
+
 class Ingested(Struct, frozen=True):
     """What a batch came to: the states after it of the devices it touched, and its readings by their outcome."""
 
@@ -57,7 +86,7 @@ class Commit:
         self._sleep = sleep
         self._uniform = uniform
 
-    async def __call__(self, stream: str, arrivals: Mapping[str, list[Arrival]]) -> Ingested:
+    async def __call__(self, stream: str, arrivals: Mapping[str, Arrivals]) -> Ingested:
         """Fold and write the arrivals of each device. Raises StorageError, ContentionError among it."""
         done: dict[str, Folded] = {}
         unsure: dict[str, Folded] = {}
@@ -67,11 +96,11 @@ class Commit:
                 await self._sleep(backoff(attempt - 1, self._settings, self._uniform))
             stored = await self._states.load(waiting)
             for name, folded in unsure.items():
-                if name in stored and _covers(stored[name].state, stream, waiting[name]):
+                if name in stored and _is_covered(stored[name].state, stream, waiting[name]):
                     done[name] = Folded(stored[name].state, folded.counted, [])
                     del waiting[name]
             tried = {
-                name: fold(stored[name].state if name in stored else DeviceState(name), stream, found)
+                name: _folded(found, stored[name].state if name in stored else DeviceState(name), stream)
                 for name, found in waiting.items()
             }
             outcomes = await self._write(stream, tried, stored)
@@ -128,6 +157,14 @@ def internal(error: Exception, body: bytes) -> Rejection:
     return Rejection("internal", f"{type(error).__name__}: a fault of this program, its log says more", body)
 
 
-def _covers(state: DeviceState, stream: str, arrivals: list[Arrival]) -> bool:
+def _folded(arrivals: Arrivals, state: DeviceState, stream: str) -> Folded:
+    try:
+        return arrivals.fold(state, stream)
+    except Exception:  # noqa: BLE001  # a fault of ours must not hold up the stream
+        _log.exception("the readings of %s could not be folded at once; they are folded one by one", state.device_id)
+        return arrivals.fold_singly(state, stream)
+
+
+def _is_covered(state: DeviceState, stream: str, arrivals: Arrivals) -> bool:
     position = state.positions.get(stream)
-    return position is not None and all(position.covers(arrival.position) for arrival in arrivals)
+    return position is not None and arrivals.is_covered_by(position)

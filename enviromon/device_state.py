@@ -13,7 +13,7 @@ Times are integers, milliseconds since 1970 in UTC.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -234,33 +234,55 @@ class _Folding:
         return Outcome.ACCEPTED
 
     def result(self) -> Folded:
-        state, last = self._state, self._last
         counted = Ledger(self._accepted, self._duplicate, self._late, self._rejected)
-        positions, enqueued_time, removed_at = state.positions, state.enqueued_time, state.removed_at
-        rejections = state.rejections
-        if self._refused:
-            rejections = with_refused(rejections, self._stream, self._refused)
-        if last is not None:
-            positions = _remembered({**positions, self._stream: last})
-            if rejections:
-                rejections = {stream: known for stream, known in rejections.items() if stream in positions}
-            enqueued_time = last.enqueued_time if enqueued_time is None else max(enqueued_time, last.enqueued_time)
-            if removed_at is not None and last.enqueued_time > removed_at:
-                removed_at = None
-        after = DeviceState(
-            state.device_id,
-            self._labels,
+        after = succeed(
+            self._state,
+            self._stream,
+            self._last,
+            counted,
             self._metrics,
-            positions,
-            state.ledger + counted,
+            self._labels,
             self._event_time,
-            enqueued_time,
-            state.revision + 1,
-            removed_at,
-            rejections,
-            state.baseline,
+            refused=self._refused,
         )
         return Folded(after, counted, self._failures)
+
+
+def succeed(
+    state: DeviceState,
+    stream: str,
+    position: Position | None,
+    counted: Ledger,
+    metrics: dict[str, Measurement],
+    labels: dict[str, Label],
+    event_time: int | None,
+    *,
+    refused: Sequence[Refused] = (),
+) -> DeviceState:
+    """Return the next state: with what it shows now, having read the stream up to `position` and counted so many."""
+    positions, enqueued_time, removed_at = state.positions, state.enqueued_time, state.removed_at
+    rejections = with_refused(state.rejections, stream, refused) if refused else state.rejections
+    if position is not None:
+        positions = _remembered({**positions, stream: position})
+        if rejections:
+            rejections = {name: known for name, known in rejections.items() if name in positions}
+        last = position.enqueued_time
+        enqueued_time = last if enqueued_time is None else max(enqueued_time, last)
+        if removed_at is not None and last > removed_at:
+            removed_at = None
+    return DeviceState(
+        state.device_id,
+        labels,
+        metrics,
+        positions,
+        state.ledger + counted,
+        event_time,
+        enqueued_time,
+        state.revision + 1,
+        removed_at,
+        rejections,
+        state.baseline,
+    )
 
 
 def _remembered(positions: dict[str, Position]) -> dict[str, Position]:

@@ -1,7 +1,7 @@
 """From what Azure Functions hands to an Event Hub trigger to what ingest works on."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -42,7 +42,7 @@ def to_batch(events: Sequence["func.EventHubEvent"]) -> Batch:
     """
     metadata = events[0].metadata
     # Only whether it is None is asked: a host may make the rest of it at a closer look.
-    return Batch(_stream({} if metadata is None else metadata), [_delivery(event) for event in events])
+    return Batch(_stream({} if metadata is None else metadata), list(_deliveries(events)))
 
 
 def _stream(metadata: Mapping[str, Any]) -> str:
@@ -55,12 +55,17 @@ def _stream(metadata: Mapping[str, Any]) -> str:
     return "/".join("" if name is None else str(name) for name in names)
 
 
-def _delivery(event: "func.EventHubEvent") -> Delivery:
-    hub: Mapping[str, str] = event.iothub_metadata or {}
-    sequence, enqueued = event.sequence_number, event.enqueued_time
-    if sequence is None or enqueued is None:
-        raise ValueError("an event has no sequence number or no enqueued time")
-    since = enqueued - (_NAIVE_EPOCH if enqueued.tzinfo is None else _EPOCH)
-    return Delivery(
-        hub.get("connection-device-id"), sequence, since // _MILLISECOND, hub.get("creation-time-utc"), event.get_body()
-    )
+def _deliveries(events: Sequence["func.EventHubEvent"]) -> Iterator[Delivery]:
+    seen: dt.datetime | None = None
+    milliseconds = 0
+    for event in events:
+        hub: Mapping[str, str] = event.iothub_metadata or {}
+        sequence, enqueued = event.sequence_number, event.enqueued_time
+        if sequence is None or enqueued is None:
+            raise ValueError("an event has no sequence number or no enqueued time")
+        if enqueued is not seen:  # events that became durable together share it
+            seen = enqueued
+            milliseconds = (enqueued - (_NAIVE_EPOCH if enqueued.tzinfo is None else _EPOCH)) // _MILLISECOND
+        yield Delivery(
+            hub.get("connection-device-id"), sequence, milliseconds, hub.get("creation-time-utc"), event.get_body()
+        )

@@ -9,15 +9,16 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from enviromon.caches import CachedCalibrations, CachedStates
 from enviromon.calibration import Calibration
-from enviromon.commit import Commit, Ingested, dead_letter, internal
+from enviromon.commit import Arrivals, Commit, Ingested, OneByOne, dead_letter, internal
 from enviromon.device_state import UNIDENTIFIED, Arrival, DeviceState, Ledger, Position, Reading, is_device_id
 from enviromon.events import Batch, Delivery
 from enviromon.metrics import METRICS, Metric
+from enviromon.runs import Run, RunReader
 from enviromon.settings import Settings
 from enviromon.stores import DeadLetter, Stores
 from enviromon.telemetry import Rejection, Telemetry, TelemetryReader
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 PART_READINGS: Final = 2000
 """A batch may hold a million readings (arrays of 1,000): it is worked off in parts, each committed before the next."""
 
+_Items = dict[str, list["_Item"]]
 _Item = tuple[Position, str | None, Telemetry | Rejection]
 """Where it stands in the stream, its message's creation time, and what was read."""
 
@@ -43,8 +45,9 @@ class Ingest:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._reader = TelemetryReader(metrics)
         self._lead = settings.timestamp_lead_seconds * 1000
+        self._reader = TelemetryReader(metrics)
+        self._runs = RunReader(metrics, lead=self._lead)
         self._gateways = settings.trusted_gateways
         self._calibrations = CachedCalibrations(
             stores.calibrations, size=settings.cached_devices, ttl=settings.calibration_ttl_seconds, clock=clock
@@ -62,17 +65,52 @@ class Ingest:
         """Count, keep and remember the batch. Raises StorageError; the batch must come again then."""
         states: dict[str, DeviceState] = {}
         counted = Ledger()
-        for part in self._parts(batch):
-            done = await self._ingest_part(batch.stream, part)
+        async for part in self._parts(batch):
+            done = await self._commit(batch.stream, part)
             states |= {state.device_id: state for state in done.states}
             counted += done.counted
         return Ingested(list(states.values()), counted)
 
-    def _parts(self, batch: Batch) -> Iterator[dict[str, list[_Item]]]:
-        """Read the bodies and cut the batch where it holds many readings: a part is what is in memory at once."""
-        devices: dict[str, list[_Item]] = {}
+    async def _parts(self, batch: Batch) -> AsyncIterator[dict[str, Arrivals]]:
+        """Read and judge the batch, with its dead letters kept; the runs are in the first part."""
+        runs: dict[str, Arrivals] = {}
+        others: Sequence[Delivery] = batch.deliveries
+        if not self._gateways:  # of a gateway's messages the bodies say, one by one, whose they are
+            runs, others = await self._find_runs(batch.deliveries)
+        for items in self._cut(others):
+            yield {**runs, **await self._judge(batch.stream, items)}
+            runs = {}
+        if runs:
+            yield runs
+
+    async def _find_runs(self, deliveries: Sequence[Delivery]) -> tuple[dict[str, Arrivals], list[Delivery]]:
+        """Return the runs by device, and what is left for a closer look."""
+        devices: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            devices.setdefault(delivery.device_id or UNIDENTIFIED, []).append(delivery)
+        others = devices.pop(UNIDENTIFIED, [])
+        calibrations = await self._calibrations.load(devices)
+        runs: dict[str, Arrivals] = {}
+        for device_id, found in devices.items():
+            run = self._run(found, calibrations[device_id])
+            if run is None:
+                others += found
+            else:
+                runs[device_id] = run
+        return runs, others
+
+    def _run(self, deliveries: list[Delivery], calibration: Calibration | None) -> Run | None:
+        try:
+            return self._runs.read(deliveries, calibration)
+        except Exception:  # noqa: BLE001  # the same
+            _log.exception("messages could not be read as a run; they are read one by one")
+            return None
+
+    def _cut(self, deliveries: Iterable[Delivery]) -> Iterator[_Items]:
+        """Read the bodies and cut where they hold many readings: a part is what is in memory at once."""
+        devices: _Items = {}
         size = 0
-        for delivery in batch.deliveries:
+        for delivery in deliveries:
             items = self._read(delivery.body)
             for index, read in enumerate(items):
                 device_id, item = self._identify(delivery, read)
@@ -85,18 +123,20 @@ class Ingest:
         if devices:
             yield devices
 
-    async def _ingest_part(self, stream: str, devices: dict[str, list[_Item]]) -> Ingested:
+    async def _judge(self, stream: str, devices: _Items) -> dict[str, Arrivals]:
         calibrations = await self._calibrations.load(devices)
         letters: list[DeadLetter] = []
-        arrivals = {
-            device_id: [self._judge(stream, device_id, item, calibrations[device_id], letters) for item in items]
+        arrivals: dict[str, Arrivals] = {
+            device_id: OneByOne(
+                [self._arrival(stream, device_id, item, calibrations[device_id], letters) for item in items]
+            )
             for device_id, items in devices.items()
         }
         if letters:
             letters.sort(key=lambda letter: (letter.sequence, letter.index))
             _log.warning("%s: %d readings rejected, the first: %s", stream, len(letters), letters[0].detail)
             await self._dead_letters.add(letters)
-        return await self._commit(stream, arrivals)
+        return arrivals
 
     def _read(self, body: bytes) -> list[Telemetry | Rejection]:
         try:
@@ -121,7 +161,7 @@ class Ingest:
             item = Rejection("identity", "neither the hub nor a trusted body says which device it is", item.body)
         return UNIDENTIFIED, item
 
-    def _judge(
+    def _arrival(
         self, stream: str, device_id: str, item: _Item, calibration: Calibration | None, letters: list[DeadLetter]
     ) -> Arrival:
         position, created, judged = item

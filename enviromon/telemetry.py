@@ -12,11 +12,11 @@ Rules:
 import datetime as dt
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from itertools import accumulate, chain
-from typing import Any, Final
+from itertools import accumulate
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from enviromon.calibration import Calibration, calibrated
 from enviromon.device_state import Reading
@@ -48,6 +48,16 @@ REASONS: Final[Mapping[str, str]] = {
 }
 """Every reason a dead letter may have."""
 
+_NUMBER: Final = float | None
+_LABEL_TYPES: Final = (
+    Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)] | None,
+    Annotated[str, Meta(max_length=MAX_GEO_LENGTH)] | None,
+    Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+    | Annotated[str, Meta(max_length=MAX_MESSAGE_ID_LENGTH)]
+    | None,
+)
+"""What is acceptable at once, for each of _LABELS; _CHECKS have the word on the rest."""
+_TIME: Final = int | float | str | None
 _LABELS: Final = {"name": ("deviceId", "DeviceId"), "geo": ("geo", "Geo"), "messageId": ("messageId", "Id")}
 _TIMESTAMP: Final = "timestamp"
 
@@ -82,28 +92,56 @@ class Refusal(Exception):  # noqa: N818  # a verdict, no fault; `read` and `judg
         self.reason = reason
 
 
-class TelemetryReader:
-    """Reads and judges by one table of metrics."""
+class Fields:
+    """Where an item's fields stand once it is decoded: a slot (start, stop) holds a field's spellings, in their order.
+
+    The last field is the timestamp. `bounds` are the metrics' ranges, ends included; comparing with them refuses what
+    is not finite as well.
+    """
 
     def __init__(self, metrics: Iterable[Metric] = METRICS) -> None:
-        self._metrics = by_name(tuple(metrics))
-        spellings = [*(metric.aliases for metric in self._metrics.values()), *_LABELS.values(), (_TIMESTAMP,)]
-        renamed = {f"field{number}": alias for number, alias in enumerate(chain.from_iterable(spellings))}
-        # A typed decoder skips unknown fields without building them, whatever numbers they hold.
-        item = msgspec.defstruct("Item", [(field, Any, None) for field in renamed], rename=renamed, gc=False)
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(item).decode
+        self.metrics = by_name(tuple(metrics))
+        spellings = [*(metric.aliases for metric in self.metrics.values()), *_LABELS.values(), (_TIMESTAMP,)]
         ends = list(accumulate(len(aliases) for aliases in spellings))
         slots = list(zip([0, *ends], ends, strict=False))
-        self._metric_slots = list(zip(self._metrics, slots, strict=False))
-        self._label_slots = list(zip(_LABELS, _CHECKS, slots[len(self._metrics) :], strict=False))
-        self._bounds = {
+        self.metric_slots = list(zip(self.metrics, slots, strict=False))
+        self.label_slots = list(zip(_LABELS, slots[len(self.metrics) :], strict=False))
+        self.bounds = {
             name: (
                 -sys.float_info.max if metric.minimum is None else metric.minimum,
                 sys.float_info.max if metric.maximum is None else metric.maximum,
             )
-            for name, metric in self._metrics.items()
+            for name, metric in self.metrics.items()
         }
-        """Ends included; comparing with them refuses what is not finite as well."""
+        types = [*(_NUMBER for _ in self.metrics), *_LABEL_TYPES, _TIME]
+        self._spelled = [(alias, kind) for aliases, kind in zip(spellings, types, strict=True) for alias in aliases]
+
+    def item(self) -> type[Struct]:
+        """Return a type of which a field may hold anything. A decoder of a type skips what it does not know unbuilt."""
+        return self._defined([Any] * len(self._spelled))
+
+    def typed_item(self) -> type[Struct]:
+        """Return a type of which each field is absent, null or acceptable, but for a metric's range and the time's."""
+        return self._defined([kind for _, kind in self._spelled])
+
+    def _defined(self, kinds: list[Any]) -> type[Struct]:
+        fields = [(f"field{number}", kind, None) for number, kind in enumerate(kinds)]
+        rename = {name: alias for (name, _, _), (alias, _) in zip(fields, self._spelled, strict=True)}
+        return msgspec.defstruct("Item", fields, rename=rename, gc=False)
+
+
+class TelemetryReader:
+    """Reads and judges by one table of metrics."""
+
+    def __init__(self, metrics: Iterable[Metric] = METRICS) -> None:
+        fields = Fields(metrics)
+        self._metrics = fields.metrics
+        self._bounds = fields.bounds
+        self._metric_slots = fields.metric_slots
+        self._label_slots = [
+            (name, check, slot) for (name, slot), check in zip(fields.label_slots, _CHECKS, strict=True)
+        ]
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(fields.item()).decode
 
     def read(self, body: bytes) -> list[Telemetry | Rejection]:
         """Read all items of a body, at least one, in their order; field types are checked, ranges and times not yet."""
@@ -127,7 +165,7 @@ class TelemetryReader:
         """
         raw = item.values
         try:
-            event_time = _event_time(item.timestamp, created, enqueued_time, lead)
+            event_time = event_time_of(item.timestamp, created, enqueued_time, lead)
             values = raw if calibration is None else calibrated(raw, calibration.at(event_time))
             for name, value in values.items():
                 lowest, highest = self._bounds[name]
@@ -237,18 +275,18 @@ def milliseconds(value: Any) -> int:
     raise Refusal("timestamp", f"a time must be ISO 8601 or milliseconds since 1970, not {_shown(value)}")
 
 
-def _event_time(timestamp: int | None, created: str | None, enqueued_time: int, lead: int) -> int:
+def event_time_of(timestamp: Any, created: str | None, enqueued_time: int, lead: int) -> int:
+    """Choose the event time (rule 4), in ms. Raises Refusal where it cannot be read or believed."""
     if timestamp is None:
         if not created:
             return enqueued_time
-        timestamp = milliseconds(created)
-    if EARLIEST <= timestamp <= enqueued_time + lead:
-        return timestamp
-    if timestamp < EARLIEST:
-        raise Refusal("timestamp", f"{timestamp} ms since 1970 lies before 2000: are these seconds, or a clock unset?")
-    raise Refusal(
-        "timestamp", f"{timestamp} ms since 1970 lies {timestamp - enqueued_time:,} ms ahead of the hub's time"
-    )
+        timestamp = created
+    time = milliseconds(timestamp)
+    if EARLIEST <= time <= enqueued_time + lead:
+        return time
+    if time < EARLIEST:
+        raise Refusal("timestamp", f"{time} ms since 1970 lies before 2000: are these seconds, or a clock unset?")
+    raise Refusal("timestamp", f"{time} ms since 1970 lies {time - enqueued_time:,} ms ahead of the hub's time")
 
 
 def _range_sentence(metric: Metric, value: float, raw: float) -> str:

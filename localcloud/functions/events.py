@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.functions import EventHubEvent
 from azure.functions.meta import Datum
+from msgspec import structs
 
 from localcloud.functions.lazy_dict import LazyDict
 
@@ -43,30 +44,10 @@ class EventFactory:
 
     def many(self, stored: "Sequence[StoredEvent]") -> list[EventHubEvent]:
         """Build a batch. Raises EmptyBodyError and ValueError where Azure's host or worker would fail the batch."""
-        metadata = _metadata(self._context, lambda: _arrays(stored))
-        bodies = [event.body for event in stored] if self._data_type == "BINARY" else self._decoded(stored)
-        events: list[EventHubEvent] = []
-        milliseconds, when, enqueued = -1, _EPOCH, ""
-        shared: dict[int, dict[str, str]] = {}  # read-only to functions, so one serves all events of a device and time
-        for event, body in zip(stored, bodies, strict=True):
-            if event.enqueued_time != milliseconds:
-                milliseconds = event.enqueued_time
-                when = _EPOCH + milliseconds * _MILLISECOND
-                enqueued, shared = _json_time(when) + "Z", {}
-            about = shared.get(id(event.envelope))
-            if about is None:
-                about = shared[id(event.envelope)] = {**self._about(event.envelope), "enqueuedtime": enqueued}
-            events.append(
-                _event(
-                    metadata,
-                    body=body,
-                    enqueued_time=when,
-                    sequence_number=event.sequence_number,
-                    offset=event.offset,  # an int, as the converter gives it
-                    iothub_metadata=about,
-                )
-            )
-        return events
+        if self._data_type != "BINARY":
+            stored = self._decoded(stored)
+        batch = _Batch(_metadata(self._context, lambda: _arrays(stored)), self._about)
+        return [_StoredEvent(event, batch) for event in stored]
 
     def _about(self, envelope: "Envelope") -> dict[str, str]:
         """Keep what the messages of one device share; with its envelope, so that no other gets the same id."""
@@ -82,21 +63,88 @@ class EventFactory:
         when = _EPOCH + event.enqueued_time * _MILLISECOND
         about = _iot_hub_metadata(event.envelope)
         about["enqueuedtime"] = _json_time(when) + "Z"
-        return _event(
-            _metadata(self._context, lambda: _single(event)),
+        metadata = _metadata(self._context, lambda: _single(event))
+        single = EventHubEvent(
             body=event.body if self._data_type == "BINARY" else event.body.decode(errors="replace").encode(),
+            trigger_metadata=_AsDatums(metadata),  # type: ignore[arg-type]
             enqueued_time=when,
             sequence_number=event.sequence_number,
             offset=str(event.offset),
             iothub_metadata=about,
         )
+        single._trigger_metadata_pyobj = metadata  # noqa: SLF001 - a cache; without it the datums give the same
+        return single
 
-    def _decoded(self, stored: "Sequence[StoredEvent]") -> list[bytes]:
+    def _decoded(self, stored: "Sequence[StoredEvent]") -> "list[StoredEvent]":
         if self._data_type == "STRING":
             if not all(event.body for event in stored):
                 raise EmptyBodyError("Number of bodies and metadata mismatched")
-            return [event.body.decode(errors="replace").encode() for event in stored]
-        return [_reformatted(event) for event in stored]
+            bodies = [event.body.decode(errors="replace").encode() for event in stored]
+        else:
+            bodies = [_reformatted(event) for event in stored]
+        return [structs.replace(event, body=body) for event, body in zip(stored, bodies, strict=True)]
+
+
+class _Batch:
+    """What the events of one batch share, made when it is first asked for; read-only to functions."""
+
+    def __init__(self, metadata: LazyDict, about: "Callable[[Envelope], dict[str, str]]") -> None:
+        self.metadata = metadata
+        self._about = about
+        self._times: dict[int, datetime] = {}
+        self._devices: dict[int, dict[int, dict[str, str]]] = {}
+
+    def enqueued_time(self, milliseconds: int) -> datetime:
+        when = self._times.get(milliseconds)
+        if when is None:
+            when = self._times[milliseconds] = _EPOCH + milliseconds * _MILLISECOND
+        return when
+
+    def iothub_metadata(self, event: "StoredEvent") -> dict[str, str]:
+        """Return the dict that serves all events of one device and time."""
+        devices = self._devices.get(event.enqueued_time)
+        if devices is None:
+            devices = self._devices[event.enqueued_time] = {}
+        about = devices.get(id(event.envelope))
+        if about is None:
+            enqueued = _json_time(self.enqueued_time(event.enqueued_time)) + "Z"
+            about = devices[id(event.envelope)] = {**self._about(event.envelope), "enqueuedtime": enqueued}
+        return about
+
+
+class _StoredEvent(EventHubEvent):
+    """An event of a batch that reads its fields from the log's event when it is asked for them."""
+
+    def __init__(self, stored: "StoredEvent", batch: _Batch) -> None:
+        self._stored = stored
+        self._batch = batch
+
+    def get_body(self) -> bytes:
+        return self._stored.body
+
+    @property
+    def partition_key(self) -> str | None:
+        return None
+
+    @property
+    def iothub_metadata(self) -> Mapping[str, str]:
+        return self._batch.iothub_metadata(self._stored)
+
+    @property
+    def sequence_number(self) -> int:
+        return self._stored.sequence_number
+
+    @property
+    def enqueued_time(self) -> datetime:
+        return self._batch.enqueued_time(self._stored.enqueued_time)
+
+    @property
+    def offset(self) -> int:  # type: ignore[override]  # an int, as the converter gives it
+        return self._stored.offset
+
+    @property
+    def metadata(self) -> LazyDict:
+        return self._batch.metadata
 
 
 def _reformatted(event: "StoredEvent") -> bytes:
@@ -155,26 +203,19 @@ class _SystemProperties:
         }
 
 
-class _Metadata:
-    """The trigger metadata that all events of a batch share, in the form in which EventHubEvent takes it."""
+class _AsDatums:
+    """Trigger metadata in the form in which EventHubEvent takes it."""
 
     def __init__(self, values: LazyDict) -> None:
-        self.values = values
+        self._values = values
 
     def items(self) -> Iterator[tuple[str, Datum]]:
         """Yield azure-functions' Datums of type "object", whose values are taken as they are."""
-        return ((name, Datum(value, "object")) for name, value in self.values.items())
+        return ((name, Datum(value, "object")) for name, value in self._values.items())
 
 
-def _metadata(context: Mapping[str, str], rest: Callable[[], dict[str, Any]]) -> _Metadata:
-    return _Metadata(LazyDict({"PartitionContext": dict(context), "TriggerPartitionContext": dict(context)}, rest))
-
-
-def _event(metadata: _Metadata, **fields: Any) -> EventHubEvent:
-    """Build an event whose `metadata` is the batch's LazyDict, where EventHubEvent keeps what it has made of it."""
-    event = EventHubEvent(trigger_metadata=metadata, **fields)  # type: ignore[arg-type]
-    event._trigger_metadata_pyobj = metadata.values  # noqa: SLF001 - a cache; without it `items` gives the same
-    return event
+def _metadata(context: Mapping[str, str], rest: Callable[[], dict[str, Any]]) -> LazyDict:
+    return LazyDict({"PartitionContext": dict(context), "TriggerPartitionContext": dict(context)}, rest)
 
 
 def _arrays(stored: "Sequence[StoredEvent]") -> dict[str, Any]:
