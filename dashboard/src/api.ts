@@ -1,15 +1,16 @@
 /**
- * The HTTP API. The read key goes into a header of these requests alone, never to the SignalR service.
+ * The HTTP API. What proves that the page may read goes into these requests alone, never to the SignalR service.
  */
+import type { Access } from "./access.ts";
 import { isObject, type Metric, parseMetrics, parseTime } from "./device.ts";
 
 /** A request that failed, by who must act on it. */
 export class ApiError extends Error {
   /**
-   * unreachable: no answer; key: a key is missing or wrong; refused: any other status; broken: not what was agreed;
+   * unreachable: no answer; access: a key or token is missing or wrong; refused: any other status; broken: not what was agreed;
    * service: the API answered, but the SignalR service that it named did not.
    */
-  readonly kind: "unreachable" | "key" | "refused" | "broken" | "service";
+  readonly kind: "unreachable" | "access" | "refused" | "broken" | "service";
   readonly status: number | null;
 
   constructor(kind: ApiError["kind"], message: string, status: number | null = null) {
@@ -35,17 +36,16 @@ export interface Negotiated {
 }
 
 const TIMEOUT = 15_000;
-const KEY_HEADER = "x-enviromon-key";
 
 export class Api {
   readonly #base: string;
-  readonly #key: () => string | null;
+  readonly #access: Access;
   readonly #now: () => number;
 
   /** `now` is the viewer's clock in unix ms. */
-  constructor(base: string, key: () => string | null, now: () => number) {
+  constructor(base: string, access: Access, now: () => number) {
     this.#base = base;
-    this.#key = key;
+    this.#access = access;
     this.#now = now;
   }
 
@@ -109,10 +109,10 @@ export class Api {
       ...options,
       method,
       signal,
-      headers: this.#headers(options),
+      headers: await this.#headers(options),
     });
     if (answer.ok) return answer;
-    const kind = answer.status === 401 || answer.status === 403 ? "key" : "refused";
+    const kind = answer.status === 401 || answer.status === 403 ? "access" : "refused";
     throw new ApiError(kind, await problemOf(answer), answer.status);
   }
 
@@ -124,12 +124,13 @@ export class Api {
     }
   }
 
-  #headers(options: RequestInit): Record<string, string> {
-    const key = this.#key();
-    return {
-      ...(options.body ? { "content-type": "application/json" } : {}),
-      ...(key === null ? {} : { [KEY_HEADER]: key }),
-    };
+  async #headers(options: RequestInit): Promise<Record<string, string>> {
+    const content = options.body ? { "content-type": "application/json" } : {};
+    try {
+      return { ...content, ...(await this.#access.headers()) };
+    } catch (error) {
+      throw new ApiError("access", error instanceof Error ? error.message : String(error));
+    }
   }
 }
 

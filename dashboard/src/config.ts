@@ -1,7 +1,9 @@
 /**
  * What the page is told from outside: `config.json` beside index.html, and the address's fragment.
  *
- * config.json: `{"apiBaseUrl": "https://app.example", "staleAfterSeconds": 60}`; both may be missing, and so may the file.
+ * config.json: `{"apiBaseUrl": "https://app.example", "staleAfterSeconds": 60, "signIn": {"authority":
+ * "https://login.microsoftonline.com/TENANT", "clientId": "...", "scope": "api://.../user_impersonation"}}`; each may be
+ * missing, and so may the file.
  * Fragment: `#key=READ_KEY` where reading needs a key. A fragment never leaves the browser by itself.
  */
 import { isObject } from "./device.ts";
@@ -11,9 +13,18 @@ export interface Config {
   readonly apiBaseUrl: string;
   /** After how many ms a reading is stale. */
   readonly staleAfter: number;
+  /** Where viewers sign in; null where they need not. */
+  readonly signIn: SignIn | null;
 }
 
-export const DEFAULT_CONFIG: Config = { apiBaseUrl: "", staleAfter: 60_000 };
+/** An app registration at Entra ID, and what the API wants of it. */
+export interface SignIn {
+  readonly authority: string;
+  readonly clientId: string;
+  readonly scope: string;
+}
+
+export const DEFAULT_CONFIG: Config = { apiBaseUrl: "", staleAfter: 60_000, signIn: null };
 
 /** A config.json that is there and cannot be used; the message says what is wrong. */
 export class ConfigError extends Error {}
@@ -28,14 +39,29 @@ export async function loadConfig(get: typeof fetch = fetch): Promise<Config> {
 
 /** Reads the text of config.json. Throws ConfigError. */
 export function parseConfig(text: string): Config {
-  const { apiBaseUrl = "", staleAfterSeconds = DEFAULT_CONFIG.staleAfter / 1000 } = parseObject(text);
+  const { apiBaseUrl = "", staleAfterSeconds = DEFAULT_CONFIG.staleAfter / 1000, signIn } = parseObject(text);
   if (typeof apiBaseUrl !== "string" || !/^(https?:\/\/[^\s/]+.*)?$/.test(apiBaseUrl)) {
     throw new ConfigError('"apiBaseUrl" must be "" or an http(s) address.');
   }
   if (typeof staleAfterSeconds !== "number" || !(staleAfterSeconds > 0)) {
     throw new ConfigError('"staleAfterSeconds" must be a number above 0.');
   }
-  return { apiBaseUrl: apiBaseUrl.replace(/\/+$/, ""), staleAfter: staleAfterSeconds * 1000 };
+  return {
+    apiBaseUrl: apiBaseUrl.replace(/\/+$/, ""),
+    staleAfter: staleAfterSeconds * 1000,
+    signIn: signIn === undefined ? null : parseSignIn(signIn),
+  };
+}
+
+function parseSignIn(value: unknown): SignIn {
+  const { authority, clientId, scope } = isObject(value) ? value : {};
+  if (typeof authority !== "string" || !/^https:\/\/[^\s/]+\/[^\s/]+$/.test(authority)) {
+    throw new ConfigError('"signIn.authority" must be an https address and a tenant.');
+  }
+  if (typeof clientId !== "string" || clientId === "" || typeof scope !== "string" || scope === "") {
+    throw new ConfigError('"signIn" must name clientId and scope.');
+  }
+  return { authority, clientId, scope };
 }
 
 /** The key in an address's fragment; null where there is none. */

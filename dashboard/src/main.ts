@@ -1,7 +1,8 @@
 /** The composition root: reads what the page is told and ties session and views together. */
+import { type Access, keyAccess, signIn } from "./access.ts";
 import { Api } from "./api.ts";
 import { ServerClock } from "./clock.ts";
-import { type Config, DEFAULT_CONFIG, keyOf, loadConfig, newViewer } from "./config.ts";
+import { type Config, DEFAULT_CONFIG, loadConfig, newViewer } from "./config.ts";
 import { firstMetric, setUpControls } from "./controls.ts";
 import type { Metric } from "./device.ts";
 import { Fleet } from "./fleet.ts";
@@ -14,6 +15,7 @@ import { judge } from "./status.ts";
 
 class Page implements SessionListener {
   readonly #config: Config;
+  readonly #access: Access;
   readonly #clock = new ServerClock();
   readonly #history = new History();
   readonly #status = new StatusView();
@@ -23,9 +25,10 @@ class Page implements SessionListener {
   readonly #session: Session;
   #fleet: Fleet | null = null;
 
-  constructor(config: Config) {
+  constructor(config: Config, access: Access) {
     this.#config = config;
-    const api = new Api(config.apiBaseUrl, () => keyOf(location.hash), Date.now);
+    this.#access = access;
+    const api = new Api(config.apiBaseUrl, access, Date.now);
     const viewer = newViewer();
     this.#session = new Session(api, signalR(api, viewer), viewer, this.#clock, this);
   }
@@ -70,7 +73,7 @@ class Page implements SessionListener {
     const { problem } = this.#session;
     const { apiBaseUrl, staleAfter } = this.#config;
     this.#status.show(judge(this.#session.facts(navigator.onLine, staleAfter)));
-    this.#banner.show(problem === null ? null : explain(problem, apiBaseUrl, keyOf(location.hash) !== null));
+    this.#banner.show(problem === null ? null : explain(problem, apiBaseUrl, this.#access.shown()));
   }
 
   #tick(): void {
@@ -88,10 +91,12 @@ class Page implements SessionListener {
 
 async function main(): Promise<void> {
   try {
-    new Page(await loadConfig()).start();
+    const config = await loadConfig();
+    const access = config.signIn === null ? keyAccess(() => location.hash) : await signIn(config.signIn);
+    new Page(config, access).start();
   } catch (error) {
     setUpTheme(() => {});
-    new Banner(() => {}).show(explain(error, DEFAULT_CONFIG.apiBaseUrl, false));
+    new Banner(() => {}).show(explain(error, DEFAULT_CONFIG.apiBaseUrl, "nothing"));
   }
 }
 

@@ -1,4 +1,5 @@
 /** What an error means to the person who sees it, and what they can do. */
+import type { Access } from "./access.ts";
 import { ApiError } from "./api.ts";
 import { ConfigError } from "./config.ts";
 
@@ -9,8 +10,8 @@ export interface Problem {
   readonly needsKey: boolean;
 }
 
-/** Explains an error. `base` is the API's address, `hasKey` tells whether a key was sent. */
-export function explain(error: unknown, base: string, hasKey: boolean): Problem {
+/** Explains an error. `base` is the API's address, `shown` what it was shown. */
+export function explain(error: unknown, base: string, shown: ReturnType<Access["shown"]>): Problem {
   if (error instanceof ConfigError) {
     return problem(
       "config.json cannot be used.",
@@ -20,9 +21,15 @@ export function explain(error: unknown, base: string, hasKey: boolean): Problem 
   if (!(error instanceof ApiError))
     return problem("The page met an error.", `${text(error)}. Reload the page.`);
   switch (error.kind) {
-    case "key":
+    case "access":
+      if (shown === "token") {
+        return problem(
+          "Your sign-in does not open this dashboard.",
+          `It says: ${sentence(error.message)} Reload the page to sign in again, or ask whoever runs Enviromon for access.`,
+        );
+      }
       return {
-        title: hasKey ? "The read key was refused." : "This dashboard needs a read key.",
+        title: shown === "key" ? "The read key was refused." : "This dashboard needs a read key.",
         advice:
           "Open it with #key=YOUR_KEY at the end of its address, or enter the key here. Whoever runs Enviromon has it as READ_KEY.",
         needsKey: true,

@@ -104,7 +104,7 @@ export class Session implements LinkListener {
     const silence = this.#clock.local() - this.#contact;
     const now = this.#clock.now();
     const { problem } = this;
-    const barred = problem instanceof ApiError && problem.kind === "key";
+    const barred = problem instanceof ApiError && problem.kind === "access";
     return {
       link: this.#state,
       online,
@@ -130,8 +130,8 @@ export class Session implements LinkListener {
   }
 
   onFailure(error: unknown, times: number): void {
-    const isKey = error instanceof ApiError && error.kind === "key";
-    if (isKey || times >= TROUBLESOME) this.#settle("link", error);
+    const isAccess = error instanceof ApiError && error.kind === "access";
+    if (isAccess || times >= TROUBLESOME) this.#settle("link", error);
   }
 
   onViews(views: unknown): void {

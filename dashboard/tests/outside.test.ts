@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { keyAccess, tokenAccess } from "../src/access.ts";
 import { Api, ApiError } from "../src/api.ts";
 import { ServerClock } from "../src/clock.ts";
 import { ConfigError, DEFAULT_CONFIG, keyOf, loadConfig, newViewer, parseConfig } from "../src/config.ts";
@@ -16,7 +17,7 @@ function apiWith(
   return {
     api: new Api(
       "https://api.example",
-      () => key,
+      keyAccess(() => (key === null ? "" : `#key=${key}`)),
       () => 1000,
     ),
     fetched,
@@ -37,9 +38,25 @@ describe("config.json", () => {
     expect(await loadConfig(async () => json(text))).toEqual({
       apiBaseUrl: "https://app.example",
       staleAfter: 300_000,
+      signIn: null,
     });
     expect(parseConfig("{}")).toEqual(DEFAULT_CONFIG);
   });
+
+  test("names where to sign in", () => {
+    const signIn = { authority: "https://login.example/tenant", clientId: "c", scope: "api://c/read" };
+    expect(parseConfig(JSON.stringify({ signIn })).signIn).toEqual(signIn);
+  });
+
+  test.each([
+    { authority: "http://login.example/tenant", clientId: "c", scope: "s" },
+    { authority: "https://login.example", clientId: "c", scope: "s" },
+    { authority: "https://login.example/tenant", clientId: "", scope: "s" },
+    { authority: "https://login.example/tenant", clientId: "c" },
+    null,
+  ])("that names no place to sign in is refused: %j", (signIn) =>
+    expect(() => parseConfig(JSON.stringify({ signIn }))).toThrow(ConfigError),
+  );
 
   test.each(["", "[]", "null", '{"apiBaseUrl": 7}', '{"apiBaseUrl": "ftp://x"}', '{"staleAfterSeconds": 0}'])(
     "that holds %s is refused",
@@ -89,9 +106,30 @@ describe("the API", () => {
     });
   });
 
+  test("gets the token of whoever signed in, a fresh one at each request", async () => {
+    const { fetched } = apiWith(() => json({ metrics: [] }));
+    const tokens = ["first", "second"];
+    const access = tokenAccess(async () => tokens.shift() ?? "");
+    const api = new Api("https://api.example", access, () => 1000);
+    await api.negotiate("viewer").catch(() => {});
+    await api.negotiate("viewer").catch(() => {});
+    expect(fetched.mock.calls.map(([, options]) => options.headers)).toEqual([
+      { authorization: "Bearer first" },
+      { authorization: "Bearer second" },
+    ]);
+  });
+
+  test("is not asked without the token that it wants", async () => {
+    const { fetched } = apiWith(() => json({}));
+    const access = tokenAccess(() => Promise.reject(new Error("signed out")));
+    const api = new Api("https://api.example", access, () => 1000);
+    await expect(api.metrics()).rejects.toMatchObject({ kind: "access", message: "signed out" });
+    expect(fetched).not.toHaveBeenCalled();
+  });
+
   test.each([
-    [() => json({ detail: "reading needs a key" }, 401), "key", "reading needs a key"],
-    [() => json({}, 403), "key", "status 403"],
+    [() => json({ detail: "reading needs a key" }, 401), "access", "reading needs a key"],
+    [() => json({}, 403), "access", "status 403"],
     [() => json({ detail: "the store is away" }, 503), "refused", "the store is away"],
     [() => new Response("<html>", { status: 502 }), "refused", "status 502"],
     [() => Promise.reject(new TypeError("Failed to fetch")), "unreachable", "Failed to fetch"],
@@ -102,30 +140,37 @@ describe("the API", () => {
 });
 
 describe("an explanation", () => {
-  const kinds = ["key", "unreachable", "refused", "broken", "service"] as const;
+  const kinds = ["access", "unreachable", "refused", "broken", "service"] as const;
   test.each(kinds)("of %s says what happened and what to do", (kind) => {
-    const problem = explain(new ApiError(kind, "why", 500), "", false);
+    const problem = explain(new ApiError(kind, "why", 500), "", "nothing");
     expect(problem.title).toMatch(/[a-z0-9]\.$/);
     expect(problem.advice.length).toBeGreaterThan(20);
-    expect(problem.needsKey).toBe(kind === "key");
+    expect(problem.needsKey).toBe(kind === "access");
   });
 
-  test("tells a missing key from a wrong one", () => {
-    const titles = [false, true].map((has) => explain(new ApiError("key", ""), "", has).title);
-    expect(titles).toEqual(["This dashboard needs a read key.", "The read key was refused."]);
+  test("tells a missing key from a wrong one, and from a sign-in", () => {
+    const told = (["nothing", "key", "token"] as const).map((shown) =>
+      explain(new ApiError("access", "no"), "", shown),
+    );
+    expect(told.map(({ title }) => title)).toEqual([
+      "This dashboard needs a read key.",
+      "The read key was refused.",
+      "Your sign-in does not open this dashboard.",
+    ]);
+    expect(told.map(({ needsKey }) => needsKey)).toEqual([true, true, false]);
   });
 
   test("of a foreign API thinks of CORS, of the own one of the command", () => {
     const error = new ApiError("unreachable", "");
-    expect(explain(error, "https://x", false).advice).toContain("CORS");
-    expect(explain(error, "", false).advice).toContain("enviromon up");
+    expect(explain(error, "https://x", "nothing").advice).toContain("CORS");
+    expect(explain(error, "", "nothing").advice).toContain("enviromon up");
   });
 
   test("names the file that is wrong", () => {
-    expect(explain(new ConfigError("It must hold one JSON object."), "", false).title).toContain(
+    expect(explain(new ConfigError("It must hold one JSON object."), "", "nothing").title).toContain(
       "config.json",
     );
-    expect(explain(new Error("boom"), "", false).advice).toContain("boom");
+    expect(explain(new Error("boom"), "", "nothing").advice).toContain("boom");
   });
 });
 

@@ -202,7 +202,7 @@ describe("its status", () => {
 
 describe("its problem", () => {
   test("is a missing key at once, and gone once the key is right", async () => {
-    server.failure = new ApiError("key", "needs a key", 401);
+    server.failure = new ApiError("access", "needs a key", 401);
     await start();
     expect([session.problem, state()]).toEqual([server.failure, "offline"]);
     server.failure = null;
