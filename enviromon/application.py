@@ -45,5 +45,5 @@ class Application:
 def application() -> Application:
     """Return the process's application, made at its first use. Raises SettingsError."""
     settings = read_settings()
-    stores = open_stores(settings.store_url, settings.site)
+    stores = open_stores(settings.store_url, settings.site, buckets=settings.state_buckets)
     return Application(stores, Ingest(stores, settings), Api(stores, settings))

@@ -5,13 +5,15 @@ Rules:
    of random(base, min(cap, base * 2 ** attempt)) ms. Positions in the state make that exact.
 2. When the attempts run out, ContentionError: the batch as a whole comes again.
 3. A reading that this program fails to fold becomes a dead letter `internal`, is counted, and harms no neighbour.
+4. A state that the store can never take is not tried again: its new readings become dead letters `refused`, and are
+   counted as rejected. Where the store refuses even the counters, the dead letters are all that is kept.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from enviromon.device_state import Arrival, DeviceState, Folded, Ledger, Position, fold
 from enviromon.errors import ContentionError
@@ -20,6 +22,7 @@ from enviromon.stores import Change, DeadLetter, DeadLetterStore, Result, Stored
 from enviromon.telemetry import Rejection
 
 _log = logging.getLogger(__name__)
+_REFUSED: Final = "the store can never take the state that this reading makes"
 
 
 class States(Protocol):
@@ -44,21 +47,28 @@ class Arrivals(Protocol):
     def is_covered_by(self, position: Position) -> bool:
         """Tell whether all of them were folded before."""
 
+    def arrivals(self) -> list[Arrival]:
+        """Return them reading by reading."""
+
 
 class OneByOne(Struct, frozen=True):
     """Arrivals that are folded one by one."""
 
-    arrivals: list[Arrival]
+    each: list[Arrival]
 
     def fold(self, state: DeviceState, stream: str) -> Folded:
         """See Arrivals."""
-        return fold(state, stream, self.arrivals)
+        return fold(state, stream, self.each)
 
     fold_singly = fold
 
     def is_covered_by(self, position: Position) -> bool:
         """See Arrivals."""
-        return all(position.covers(arrival.position) for arrival in self.arrivals)
+        return all(position.covers(arrival.position) for arrival in self.each)
+
+    def arrivals(self) -> list[Arrival]:
+        """See Arrivals."""
+        return self.each
 
 
 class Ingested(Struct, frozen=True):
@@ -106,11 +116,32 @@ class Commit:
             outcomes = await self._write(stream, tried, stored)
             done |= {name: tried[name] for name, outcome in outcomes.items() if outcome is WriteOutcome.APPLIED}
             unsure = {name: tried[name] for name, outcome in outcomes.items() if outcome is WriteOutcome.UNKNOWN}
-            waiting = {name: found for name, found in waiting.items() if name not in done}
+            refused = {name: waiting[name] for name, outcome in outcomes.items() if outcome is WriteOutcome.REFUSED}
+            left = {**waiting, **(await self._refused(stream, refused, stored) if refused else {})}
+            waiting = {name: found for name, found in left.items() if found is not None and name not in done}
             if not waiting:
                 counted = sum((folded.counted for folded in done.values()), Ledger())
                 return Ingested([folded.state for folded in done.values()], counted)
         raise ContentionError(f"{stream}: {len(waiting)} devices lost {self._settings.occ_attempts} attempts each")
+
+    async def _refused(
+        self, stream: str, arrivals: Mapping[str, Arrivals], stored: Mapping[str, Stored]
+    ) -> dict[str, Arrivals | None]:
+        """Make dead letters of the new readings; return what is left to count, None where that was refused too."""
+        letters = []
+        left: dict[str, Arrivals | None] = {}
+        for name, found in arrivals.items():
+            position = stored[name].state.positions.get(stream) if name in stored else None
+            each = found.arrivals()
+            new = [x for x in each if x.reading is not None and not (position and position.covers(x.position))]
+            letters += [
+                dead_letter(Rejection("refused", _REFUSED, x.body), stream, name, x.position, x.created) for x in new
+            ]
+            left[name] = OneByOne([structs.replace(x, reading=None) for x in each]) if new else None
+            _log.error("%s: the store refuses the state of %s; %d readings rejected", stream, name, len(new))
+        if letters:
+            await self._dead_letters.add(letters)
+        return left
 
     async def _write(
         self, stream: str, tried: Mapping[str, Folded], stored: Mapping[str, Stored]

@@ -15,7 +15,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     store_url: Annotated[
         str,
-        Meta(description="Where state is kept: `sqlite:///absolute/path/state.db` or `sqlite:relative/path/state.db`."),
+        Meta(
+            description="Where state is kept: `sqlite:///absolute/path/state.db`, `sqlite:relative/path/state.db`, or "
+            "`azure-tables:CONNECTION`, an account's tables (see below)."
+        ),
     ] = field(name="STORE_URL", default="sqlite:.enviromon/state.db")
     site: Annotated[
         str,
@@ -24,6 +27,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             pattern=r"^[^/\\#?\x00-\x1f\x7f]{1,128}$",
         ),
     ] = field(name="PartitionKey", default="enviromon")
+    state_buckets: Annotated[
+        int,
+        Meta(
+            description="In Azure Tables: over how many partitions the states of the site are spread. One takes about "
+            "2,000 devices' changes a second. It is fixed with the site's first device.",
+            ge=1,
+            le=100,
+        ),
+    ] = field(name="STATE_BUCKETS", default=1)
     read_access: Annotated[
         Literal["open", "key"],
         Meta(description="Who may read: `key` (who sends READ_KEY in the header `x-enviromon-key`) or `open` (all)."),

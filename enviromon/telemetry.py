@@ -44,6 +44,7 @@ REASONS: Final[Mapping[str, str]] = {
     "message_id": "the message id is neither an int64 nor a string of at most 128",
     "timestamp": "the device's time cannot be read, lies before 2000 or too far ahead of the hub's",
     "identity": "nothing trustworthy says which device it is",
+    "refused": "the store can never take the state that the reading makes",
     "internal": "a fault of this program; its log says more",
 }
 """Every reason a dead letter may have."""

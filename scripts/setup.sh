@@ -76,7 +76,7 @@ setup_python() { # runtime | dev
 
 need_node() {
   command -v node > /dev/null && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] \
-    || fail "Building the dashboard needs Node 20 or newer: https://nodejs.org"
+    || fail "The dashboard and Azurite need Node 20 or newer: https://nodejs.org"
 }
 
 setup_dashboard() {
@@ -88,6 +88,12 @@ setup_dashboard() {
 build_dashboard() {
   setup_dashboard
   done_once dashboard/dist/.done $(git ls-files -co --exclude-standard dashboard) -- npm --prefix dashboard run --silent build
+}
+
+setup_azurite() {
+  need_node
+  say "Azurite"
+  done_once tests/azurite/node_modules/.done tests/azurite/package-lock.json -- npm --prefix tests/azurite ci --silent --no-audit --no-fund
 }
 
 setup_browser() {

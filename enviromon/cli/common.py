@@ -97,7 +97,7 @@ def with_stores(data: Path, work: "Callable[[Stores], Coroutine[Any, Any, Result
         raise EnviromonError(f"there is no data at {data} yet: start `enviromon up` first, or name another with --data")
 
     async def run() -> Result:
-        stores = open_stores(chosen.store_url, chosen.site)
+        stores = open_stores(chosen.store_url, chosen.site, buckets=chosen.state_buckets)
         try:
             return await work(stores)
         finally:

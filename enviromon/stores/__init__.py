@@ -1,13 +1,16 @@
 """The ports: where device states, calibrations and dead letters are kept, and what every adapter guarantees.
 
 All methods raise StorageError where the store does not answer or fails; whether a write was applied is unknown then.
+SettingsError where what is stored shows that a setting is wrong.
 A method may be called by several tasks and processes at once. `page` reads one page in a fixed order: pass its `next`
 as `after` to go on; an item that stays the whole time is seen exactly once.
 The contract suite in tests/enviromon/stores runs against every adapter.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -50,6 +53,8 @@ class WriteOutcome(StrEnum):
     """The row has another etag (or exists already): read it and fold again."""
     NOT_APPLIED = "not applied"
     """A neighbour in the same transaction failed; the change itself may be sound."""
+    REFUSED = "refused"
+    """The store can never take this state, e.g. for its size: trying again is of no use."""
     UNKNOWN = "unknown"
     """The answer was lost: read the row, its position tells."""
 
@@ -74,7 +79,7 @@ class DeviceStore(Protocol):
         """
 
     async def page(self, after: str | None = None, limit: int = PAGE_SIZE) -> Page[Stored]:
-        """Read one page in the order of device ids, removed devices included."""
+        """Read one page, removed devices included; in the order of device ids, or nearly so."""
 
 
 class CalibrationStore(Protocol):
@@ -138,18 +143,29 @@ class Stores(Struct, frozen=True):
     close: Callable[[], Awaitable[None]]
 
 
-def open_stores(url: str, site: str) -> Stores:
+def open_stores(
+    url: str, site: str, *, buckets: int = 1, environment: Mapping[str, str] = MappingProxyType(os.environ)
+) -> Stores:
     """Choose the adapter by the URL; nothing is opened before its first use, from whichever loop that happens in.
 
-    `sqlite:///absolute/path`, `sqlite:relative/path` or `sqlite::memory:` (percent-encoded). Several sites may share a
-    store without seeing each other. Raises SettingsError where no adapter fits.
+    `sqlite:///absolute/path`, `sqlite:relative/path` or `sqlite::memory:` (percent-encoded); `azure-tables:CONNECTION`
+    or `azure-tables:CONNECTION/PREFIX`, the connection's settings being in the environment. `buckets` is how many
+    partitions of a table a site's states are spread over. Several sites may share a store without seeing each other.
+    Raises SettingsError where no adapter fits.
     """
     parts = urlsplit(url)
     if parts.scheme == "sqlite" and parts.path and not parts.netloc:
         from enviromon.stores.sqlite import open_sqlite  # noqa: PLC0415  # an adapter's packages load when it is chosen
 
         return open_sqlite(unquote(parts.path), site)
-    raise SettingsError("STORE_URL must look like sqlite:///absolute/path/state.db")
+    if parts.scheme == "azure-tables":
+        try:
+            from enviromon.stores.azure_tables import open_azure_tables  # noqa: PLC0415  # the same
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"STORE_URL is {url}, which needs: pip install 'enviromon[azure]'") from error
+
+        return open_azure_tables(unquote(parts.path), site, environment, buckets=buckets)
+    raise SettingsError("STORE_URL must look like sqlite:///absolute/path/state.db or azure-tables:CONNECTION")
 
 
 async def each(read: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncIterator[T]:

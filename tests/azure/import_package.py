@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,9 @@ for file in sorted(root.rglob("*.py")):
 app = sys.modules["function_app"].app
 imported = {name: str(getattr(module, "__file__", None)) for name, module in sys.modules.items()}
 ours = {name: file for name, file in imported.items() if name.split(".")[0] in {"enviromon", "localcloud"}}
-installed = {found.metadata["Name"].lower(): found for found in importlib.metadata.distributions()}
+installed = {
+    re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found for found in importlib.metadata.distributions()
+}
 told = {
     "functions": [function.get_function_name() for function in app.get_functions()],
     "from elsewhere": [name for name, file in ours.items() if not file.startswith(str(root))],

@@ -4,15 +4,21 @@ import pytest
 
 from enviromon.stores import open_stores
 
-BACKENDS = {
-    "sqlite file": lambda tmp_path: f"sqlite://{tmp_path}/state.db",
-    "sqlite in memory": lambda tmp_path: "sqlite::memory:",
-}
+BACKENDS = [
+    pytest.param("sqlite file", id="sqlite file"),
+    pytest.param("sqlite in memory", id="sqlite in memory"),
+    pytest.param("azure tables", id="azure tables", marks=pytest.mark.slow),
+]
 
 
-@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.fixture(params=BACKENDS)
 def url(request, tmp_path):
-    return request.param(tmp_path)
+    match request.param:
+        case "sqlite file":
+            return f"sqlite://{tmp_path}/state.db"
+        case "sqlite in memory":
+            return "sqlite::memory:"
+    return request.getfixturevalue("tables_url")
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""Azurite's table service in a process of its own: the real thing that stands in for an Azure storage account.
+
+Its tables live in memory and are saved every few seconds and at SIGTERM: SIGKILL proves nothing.
+"""
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from tests.system.conftest import eventually
+
+MAIN = Path(__file__).parent / "node_modules/azurite/dist/src/table/main.js"
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""Azurite's own, published account: https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
+
+
+class Azurite:
+    """A server on a free port of the loopback; it keeps its port over a restart."""
+
+    def __init__(self, directory: Path) -> None:
+        assert MAIN.is_file(), "Azurite is missing: scripts/test installs it, or npm --prefix tests/azurite ci"
+        self.directory = directory
+        self.port = free_port()
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        command = [
+            "node", MAIN, "--location", self.directory, "--tableHost", "127.0.0.1", "--tablePort", self.port,
+            "--disableTelemetry", "--silent",
+        ]  # fmt: skip
+        log = self.directory / "azurite.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
+
+        def listens() -> bool:
+            assert self.process.poll() is None, log.read_text()
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        eventually(listens, 30)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.process = None
+
+    def connection_string(self, port: int | None = None) -> str:
+        """The account's; with the port of a proxy in front of it, if need be."""
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
+            f"TableEndpoint=http://127.0.0.1:{port or self.port}/{ACCOUNT};"
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
