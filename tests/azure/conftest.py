@@ -1,5 +1,6 @@
 """The function app as Azure gets it."""
 
+import os
 import shutil
 
 import pytest
@@ -15,3 +16,15 @@ def package(tmp_path_factory):
         (directory / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, directory / file)
     return directory
+
+
+@pytest.fixture(scope="session")
+def worker_python():
+    """A Python 3.13 with Azure's own worker; without one these tests are left out, except in CI."""
+    python = ROOT / ".venv-worker/bin/python"
+    if not python.exists():
+        how = "scripts/test makes .venv-worker if there is a Python 3.13: uv python install 3.13, or pyenv install 3.13"
+        if os.environ.get("CI"):
+            pytest.fail(how)
+        pytest.skip(how)
+    return python
