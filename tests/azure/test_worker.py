@@ -60,10 +60,13 @@ TOTAL = Ledger(accepted=5, late=3, rejected=9)
 """Of the roof's 11 readings 3 are in order, 3 are late and 5 are bad; of the other 6, 2 are in order and 4 are bad."""
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "azure tables"])
 def store_urls(request, tmp_path):
     """A store for our host, and one of the same kind for the worker."""
-    return f"sqlite://{tmp_path}/ours.db", f"sqlite://{tmp_path}/theirs.db"
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path}/ours.db", f"sqlite://{tmp_path}/theirs.db"
+    url = request.getfixturevalue("tables_url")
+    return f"{url}ours", f"{url}theirs"
 
 
 @pytest.fixture
@@ -89,7 +92,7 @@ def settings(monkeypatch):
         values = {"STORE_URL": url, "PartitionKey": SITE, "READ_ACCESS": "open"}
         for name, value in values.items():
             monkeypatch.setenv(name, value)
-        return values
+        return values | {name: os.environ[name] for name in ["AZURITE"] if name in os.environ}
 
     return give
 
