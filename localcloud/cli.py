@@ -11,8 +11,9 @@ import click
 
 from localcloud.cloud import CloudSettings, LocalCloud
 from localcloud.functions.console import print_functions, reporter
+from localcloud.limits import CloudLimits
 from localcloud.reload import supervise
-from localcloud.running import cloud_options, run_cloud, stop_signal
+from localcloud.running import cloud_options, fitting, run_cloud, stop_signal
 
 
 @click.group()
@@ -28,7 +29,14 @@ def main() -> None:
 @click.option("--reload", is_flag=True, help="Start anew whenever a file of the app changes.")
 @cloud_options
 def start(
-    app_dir: Path, *, data: Path | None, static: Path | None, reload: bool, verbose: bool, **listeners: Any
+    app_dir: Path,
+    *,
+    data: Path | None,
+    static: Path | None,
+    reload: bool,
+    verbose: bool,
+    limits: CloudLimits,
+    **listeners: Any,
 ) -> None:
     """Run the function app in APP_DIR until Ctrl-C.
 
@@ -39,7 +47,9 @@ def start(
         arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
         sys.exit(supervise([sys.executable, "-m", "localcloud", *arguments], app_dir))
     directory = (data or app_dir / ".localcloud").absolute()
-    settings = CloudSettings(app_dir=app_dir.absolute(), data=directory, static_dir=static, **listeners)
+    settings = CloudSettings(
+        app_dir=app_dir.absolute(), data=directory, static_dir=static, limits=fitting(limits), **listeners
+    )
     run_cloud(directory, _serve(LocalCloud(settings, reporter(settings.app_dir))))
 
 

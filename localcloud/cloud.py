@@ -7,12 +7,12 @@ hear of the last batch and are told to come back.
 
 import contextlib
 import gc
+import logging
 import os
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -21,7 +21,7 @@ from localcloud.addresses import addresses_of, is_free, is_unspecified, listenin
 from localcloud.certificates import ALWAYS_CERTIFIED, Certificates, ensure_certificates, server_ssl_context
 from localcloud.data_directory import describe_running
 from localcloud.exposition import exposition
-from localcloud.functions.access import host_name
+from localcloud.functions.access import origin_host
 from localcloud.functions.console import format_load_error
 from localcloud.functions.host import FunctionsHost
 from localcloud.functions.invocation import Invocation
@@ -31,13 +31,16 @@ from localcloud.iothub.registry import Registry
 from localcloud.iothub.rest import RegistryRest
 from localcloud.iothub.server import HubServer
 from localcloud.keys import Keys, load_or_create_keys
+from localcloud.limits import CloudLimits
 from localcloud.signalr.server import SignalRServer
+from localcloud.web_server import WebServer
 
 PREFERRED_HTTPS_PORT = 8443
 EVENT_HUB_NAME = "iothub-ehub-local"
 OWNER_POLICY = "iothubowner"
 _SHUTDOWN_SECONDS = 0.5
-_KEEPALIVE_SECONDS = 20.0
+
+_logger = logging.getLogger(__name__)
 
 
 class AppError(Exception):
@@ -64,6 +67,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 4
     app_settings: Mapping[str, str] = msgspec.field(default_factory=dict)
     content_security_policy: str = DEFAULT_CONTENT_SECURITY_POLICY
+    limits: CloudLimits = CloudLimits()
 
 
 class LocalCloud:
@@ -75,6 +79,7 @@ class LocalCloud:
     def __init__(self, settings: CloudSettings, report: Callable[[Invocation], None]) -> None:
         self._settings = settings
         self._report = report
+        self._limits = settings.limits
         self._names = _names(settings)
         self._stack = contextlib.AsyncExitStack()
         self._is_ready = False
@@ -140,13 +145,13 @@ class LocalCloud:
         return "https" if self._settings.tls else "http"
 
     async def _start_signalr(self, keys: Keys, tls: ssl.SSLContext | None) -> None:
-        self.signalr = SignalRServer(keys.signalr, allowed_origins=self._allows_origin)
+        self.signalr = SignalRServer(keys.signalr, allowed_origins=self._allows_origin, limits=self._limits.signalr)
         self._stack.push_async_callback(self.signalr.stop)
         with listening(self._settings.host, self._settings.signalr_port, "--signalr-port"):
             self.ports["signalr"] = await self.signalr.start(self._settings.host, self._settings.signalr_port, tls)
 
     def _allows_origin(self, origin: str) -> bool:
-        return host_name(urlsplit(origin).netloc) in self._names
+        return origin_host(origin) in self._names
 
     def _load_app(self, log: SqliteEventLog, keys: Keys) -> None:
         settings = self._settings
@@ -164,6 +169,7 @@ class LocalCloud:
                 metrics=lambda: exposition(self),
                 ca_file=self.certificates.ca_file,
                 content_security_policy=settings.content_security_policy,
+                limits=self._limits.functions,
             )
         except Exception as error:
             raise AppError(format_load_error(error, settings.app_dir)) from error
@@ -174,7 +180,9 @@ class LocalCloud:
         registry = Registry.open(settings.data / "hub.db")
         self._stack.callback(registry.close)
         policies = {OWNER_POLICY: keys.iothubowner}
-        self.hub = HubServer(registry=registry, log=log, hostnames=self._names, policies=policies)
+        self.hub = HubServer(
+            registry=registry, log=log, hostnames=self._names, policies=policies, limits=self._limits.iothub
+        )
         self._stack.push_async_callback(self.hub.stop)
         await self._listen("mqtt", settings.mqtt_port, tls)
         if settings.mqtt_plain_port is not None:
@@ -189,15 +197,10 @@ class LocalCloud:
             self.ports[name] = await self.hub.start(self._settings.host, port, tls)
 
     async def _serve(self, name: str, app: web.Application, port: int, tls: ssl.SSLContext | None) -> None:
-        # No access log: URLs may hold keys. The keepalive is also how long half a request may stay.
-        runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, keepalive_timeout=_KEEPALIVE_SECONDS
-        )
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
+        server = WebServer(app, self._limits.web, shutdown_seconds=_SHUTDOWN_SECONDS, on_refused=_turn_away)
+        self._stack.push_async_callback(server.stop)
         with listening(self._settings.host, port, f"--{name}-port"):
-            await web.TCPSite(runner, self._settings.host, port, ssl_context=tls).start()
-        self.ports[name] = runner.addresses[0][1]
+            self.ports[name] = await server.start(self._settings.host, port, tls)
 
     def _connections(self, keys: Keys) -> dict[str, str]:
         """The connection strings of this cloud's own services, by binding type, for settings that name none."""
@@ -210,6 +213,10 @@ class LocalCloud:
             f"SharedAccessKey={keys.iothubowner};EntityPath={EVENT_HUB_NAME}"
         )
         return {"eventHubTrigger": hub, "signalR": signalr, "signalRConnectionInfo": signalr}
+
+
+def _turn_away(peer: str) -> None:
+    _logger.warning("%s turned away: as many HTTP connections are open as may be", peer)
 
 
 def _names(settings: CloudSettings) -> list[str]:

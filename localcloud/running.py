@@ -1,10 +1,14 @@
 """What every command that runs a cloud does alike: its options, the loop, signals, and errors as sentences."""
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +18,13 @@ import click
 from localcloud.addresses import AddressError
 from localcloud.cloud import AppError
 from localcloud.data_directory import DataDirectoryInUseError, exclusive_data_directory
+from localcloud.limits import OTHER_FILES, CloudLimits, LimitsError, read_limits, within
+from localcloud.logs import set_up_logging
 from localcloud.sqlite import SchemaTooNewError
+
+LONGEST_STOP_SECONDS = 8.0
+"""An orderly stop takes 2 s, and at worst twice as long where disk, functions and viewers are all slow."""
+_MANY_FILES = 1 << 16
 
 SWITCH_SECONDS = 0.0005
 """How long the loop may keep the interpreter while a thread waits for it. At Python's 5 ms a commit's thread waits that
@@ -23,11 +33,13 @@ long for each of its steps beside a busy loop: measured 44,000 messages/s instea
 Command = TypeVar("Command", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
+_logger = logging.getLogger(__name__)
+
 _OPERATORS_ERRORS = (AddressError, AppError, DataDirectoryInUseError, SchemaTooNewError, sqlite3.Error, OSError)
 
 
 def cloud_options(command: Command) -> Command:
-    """Add the options for listeners, under the names that CloudSettings has for them, and `--verbose`."""
+    """Add the options for listeners and `--limits`, under the names that CloudSettings has, and `--verbose`."""
     port = click.IntRange(0, 65535)
     options = (
         click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on."),
@@ -37,6 +49,12 @@ def cloud_options(command: Command) -> Command:
         click.option("--mqtt-plain-port", type=port, help="MQTT without TLS as well; none unless given."),
         click.option("--https-port", type=port, help="IoT Hub's HTTPS.  [default: 8443, or a free one]"),
         click.option("--signalr-port", type=port, default=8888, show_default=True, help="SignalR."),
+        click.option(
+            "--limits",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            callback=_read_limits,
+            help="A JSON file of bounds on peers: docs/security.md.",
+        ),
         click.option("--verbose", is_flag=True, help="Show more of what happens.", callback=_set_up_logging),
     )
     for option in reversed(options):
@@ -45,15 +63,34 @@ def cloud_options(command: Command) -> Command:
 
 
 def _set_up_logging(_context: click.Context, _option: click.Parameter, verbose: bool) -> bool:  # noqa: FBT001
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    set_up_logging(verbose=verbose)
     return verbose
+
+
+def _read_limits(_context: click.Context, _option: click.Parameter, path: Path | None) -> CloudLimits:
+    try:
+        return CloudLimits() if path is None else read_limits(path)
+    except LimitsError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def fitting(limits: CloudLimits) -> CloudLimits:
+    """Return the limits, smaller where the system lets this process open fewer files, and say so."""
+    open_files = _raise_descriptor_limit()
+    fit = within(limits, open_files)
+    if fit != limits:
+        _logger.warning(
+            "this process may open %d files: room for %d devices, %d sockets of viewers and %d of callers; for the "
+            "limits as they are set (%d in all) raise it to %d: `ulimit -n`, or LimitNOFILE= of the service",
+            *(open_files, fit.iothub.connections, fit.signalr.max_sockets, 2 * fit.web.sockets),
+            *(limits.sockets(), limits.sockets() + OTHER_FILES),
+        )
+    return fit
 
 
 def run_cloud(data: Path, main: Coroutine[Any, Any, None]) -> None:
     """Run `main` while holding the data directory. Raises click.ClickException for what the operator can mend."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    _raise_descriptor_limit()
     try:
         with exclusive_data_directory(data):
             run_async(main)
@@ -62,15 +99,19 @@ def run_cloud(data: Path, main: Coroutine[Any, Any, None]) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def _raise_descriptor_limit() -> None:
-    """Allow as many sockets as the system lets us have: each device and each viewer is one."""
+def _raise_descriptor_limit() -> int:
+    """Allow as many open files as the system lets us have, and return how many: each socket is one."""
     try:
         import resource  # noqa: PLC0415 - not there on Windows
     except ImportError:
-        return
+        return _MANY_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS grants fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MANY_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def run_async(main: Coroutine[Any, Any, Result]) -> Result:
@@ -83,8 +124,30 @@ def run_async(main: Coroutine[Any, Any, Result]) -> Result:
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set."""
+    """An event that SIGINT and SIGTERM set; from then on the process ends within `LONGEST_STOP_SECONDS`.
+
+    A plain function that hangs cannot be cancelled, and Python waits for its thread at its end; so may a dead disk.
+    """
     stop = asyncio.Event()
+
+    def begin() -> None:
+        if not stop.is_set():
+            stop.set()
+            threading.Thread(target=_end_late, name="stop-watch", daemon=True).start()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, begin)
     return stop
+
+
+def _end_late() -> None:
+    """End the process where its orderly end takes too long."""
+    time.sleep(LONGEST_STOP_SECONDS)
+    names = ", ".join(sorted(t.name for t in threading.enumerate() if not t.daemon and t.name != "MainThread"))
+    print(  # noqa: T201 - the process's last words; logging may be gone
+        f"stopped hard after {LONGEST_STOP_SECONDS:g} s: {names or 'the main thread'} did not end. What was "
+        "acknowledged is on disk; what was not is sent or processed again.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)

@@ -19,7 +19,7 @@ from enviromon.simulator import Plan
 from localcloud.cloud import EVENT_HUB_NAME, CloudSettings, LocalCloud
 from localcloud.functions.console import reporter
 from localcloud.private_files import write_private
-from localcloud.running import cloud_options, run_cloud, stop_signal
+from localcloud.running import cloud_options, fitting, run_cloud, stop_signal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +80,7 @@ def _settings(options: dict[str, Any], read_key: str | None) -> CloudSettings:
         tls=not _is_loopback(options["host"]),
         app_settings=app_settings,
         content_security_policy=PAGE_POLICY,
+        limits=fitting(options["limits"]),
         **listeners,
     )
 

@@ -29,6 +29,12 @@ def host_name(host_header: str) -> str | None:
     return parts.hostname
 
 
+def origin_host(origin: str) -> str | None:
+    """Return the host's name in an Origin header; None where it is no origin of a web page."""
+    scheme, separator, host = origin.lower().partition("://")
+    return host_name(host) if separator and scheme in {"http", "https"} else None
+
+
 class CorsRules(msgspec.Struct, frozen=True):
     """Which origins may call. `origins` None: those on loopback; "*" in it: every one."""
 
@@ -46,8 +52,7 @@ class CorsRules(msgspec.Struct, frozen=True):
             return True
         if self.origins is not None:
             return "*" in self.origins or origin.lower() in self.origins
-        parts = urlsplit(origin)
-        return parts.scheme in ("http", "https") and host_name(parts.netloc) in LOOPBACK_HOSTS
+        return origin_host(origin) in LOOPBACK_HOSTS
 
     def response_headers(self, origin: str) -> dict[str, str]:
         """Return the headers by which a browser lets the page read the answer: the origin itself, never "*"."""
@@ -81,7 +86,7 @@ def is_authorized(level: AuthLevel, key: str | None, *, master: str, default: st
         return True
     if key is None:
         return False
-    given = key.encode()
+    given = key.encode(errors="surrogateescape")  # a header's bytes that are not UTF-8 arrive as such
     is_master = hmac.compare_digest(given, master.encode())
     is_default = hmac.compare_digest(given, default.encode())
     return is_master or (is_default and level == "FUNCTION")

@@ -128,7 +128,7 @@ class FunctionsHost:
             prefix=http.route_prefix,
             keys=keys,
             rules=cors_rules(allowed_hosts, local.host.cors, credentials=local.host.cors_credentials),
-            limits=limits or HttpLimits(outstanding_requests=http.max_outstanding_requests),
+            limits=_with_outstanding(limits or HttpLimits(), http.max_outstanding_requests),
             report=self._report,
             site=StaticSite(static_dir, content_security_policy) if static_dir else None,
             index=lambda: plain_page(
@@ -257,6 +257,12 @@ def _unsupported(function: AppFunction) -> str:
             if binding.type not in known:
                 return f"this host has no {binding.type} binding ({binding.name})"
     return ""
+
+
+def _with_outstanding(limits: HttpLimits, configured: int) -> HttpLimits:
+    if limits.outstanding_requests is not None:
+        return limits
+    return msgspec.structs.replace(limits, outstanding_requests=configured)
 
 
 def _connect(function: AppFunction, connections: Mapping[str, str], settings: MutableMapping[str, str]) -> None:

@@ -23,17 +23,22 @@ from localcloud.functions.routes import Route, Router, compile_route
 from localcloud.functions.static_site import StaticSite
 from localcloud.keys import Keys
 
-_BODY_SECONDS = 30.0
 _LONGEST_REPORTED_PATH = 200
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"})
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
-    """Bounds: bytes of a body, and requests that functions work on at once (-1: without limit)."""
+    """Bounds of what functions are asked by HTTP."""
 
     body_bytes: int = 16 << 20
-    outstanding_requests: int = 200
+    """A request's body."""
+    bodies_bytes: int = 64 << 20
+    """The bodies of all requests that arrive or are worked on; beyond it the next are refused."""
+    body_seconds: float = 30.0
+    """For a body to arrive."""
+    outstanding_requests: int | None = None
+    """Requests that functions work on at once, -1 for any number; host.json's maxOutstandingRequests unless given."""
 
 
 class HttpFunction(msgspec.Struct, frozen=True):
@@ -91,6 +96,7 @@ class HttpHost:
         self._health = health
         self._metrics = metrics
         self._outstanding = 0
+        self._held_bytes = 0
 
     def application(self) -> web.Application:
         """Make the application to serve."""
@@ -142,24 +148,48 @@ class HttpHost:
         key = given_key(request.headers, request.query)
         if not is_authorized(function.level, key, master=master, default=default):
             return problem(401, "This function needs a key: the header x-functions-key, or ?code=.")
-        if 0 <= self._limits.outstanding_requests <= self._outstanding:
+        most = self._limits.outstanding_requests
+        if most is not None and 0 <= most <= self._outstanding:
             return problem(429, "Too many requests are being worked on.")
         self._outstanding += 1
         try:
             body = await self._body(request)
-            return body if isinstance(body, web.Response) else await self._invoke(request, function, parameters, body)
+            if isinstance(body, web.Response):
+                return body
+            try:
+                return await self._invoke(request, function, parameters, body)
+            finally:
+                self._held_bytes -= len(body)
         finally:
             self._outstanding -= 1
 
     async def _body(self, request: web.Request) -> bytes | web.Response:
-        """Return the body, or the refusal of one that is too large or too slow."""
+        """Return the body, which counts among `_held_bytes` then, or the refusal of one that is too large or slow."""
+        limits, chunks, size = self._limits, list[bytes](), 0
+        refusal = None
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return problem(413, f"A body may have at most {self._limits.body_bytes} bytes.")
+            async with asyncio.timeout(limits.body_seconds):
+                while refusal is None and (chunk := await request.content.readany()):
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    self._held_bytes += len(chunk)
+                    refusal = self._refusal_of(max(size, request.content_length or 0))
         except TimeoutError:
-            return problem(408, f"The body did not arrive within {_BODY_SECONDS:.0f} s.")
+            refusal = problem(408, f"The body did not arrive within {limits.body_seconds:g} s.")
+        except BaseException:
+            self._held_bytes -= size
+            raise
+        if refusal is not None:
+            self._held_bytes -= size
+            return refusal
+        return b"".join(chunks)
+
+    def _refusal_of(self, size: int) -> web.Response | None:
+        if size > self._limits.body_bytes:
+            return problem(413, f"A body may have at most {self._limits.body_bytes} bytes.")
+        if self._held_bytes > self._limits.bodies_bytes:
+            return problem(503, "The bodies of all requests together are too large; try again.")
+        return None
 
     async def _invoke(
         self, request: web.Request, function: HttpFunction, parameters: dict[str, str], body: bytes

@@ -12,9 +12,10 @@ from collections import deque
 from enum import Flag, auto
 from typing import TYPE_CHECKING, cast
 
+from localcloud.door import peer_name
 from localcloud.iothub.event_log import Event, partition_of
-from localcloud.iothub.limits import TokenBucket
 from localcloud.iothub.session import Action, Close, Commit, Judge, Reason, Save, Send, Session
+from localcloud.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,8 @@ class Pause(Flag):
     HUB_FULL = auto()
     IN_FLIGHT = auto()
     RATE = auto()
+    SAVING = auto()
+    TURN = auto()
     OUTBOUND = auto()
 
 
@@ -54,6 +57,8 @@ class Connection(asyncio.Protocol):
         self._unfinished: deque[tuple[int, bytes]] = deque()
         self._durable: list[bytes] = []
         self._in_flight = 0
+        self._saving = 0
+        self._held = 0
         self._partition = 0
         self._timeout = hub.limits.connect_seconds
         self._last_heard = self._loop.time()
@@ -67,8 +72,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Enter the hub, or end at once where it has no place."""
         self._transport = cast("asyncio.Transport", transport)
-        address = transport.get_extra_info("peername")
-        self.peer = f"{address[0]}:{address[1]}" if address else "?"
+        self.peer = peer_name(transport)
         self._transport.set_write_buffer_limits(high=self._limits.outbound_bytes)
         if not self._hub.admit(self):
             self.closed = True
@@ -79,6 +83,7 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self._last_heard = self._loop.time()
             self.perform(self._session.receive(data))
+            self._hold(len(data))
 
     def eof_received(self) -> None:
         """Close the transport: a half-open connection has no use here."""
@@ -129,12 +134,26 @@ class Connection(asyncio.Protocol):
             elif type(action) is Judge:
                 self._hub.judge(self, action.connect)
             elif type(action) is Save:
-                self._hub.save(self, action)
+                self._save(action)
             elif type(action) is Close:
                 self.answer(b"".join(answers))
                 self.close(action.reason, action.detail)
                 return
         self.answer(b"".join(answers))
+        if self._session.has_more and Pause.TURN not in self._pause:
+            self.pause(Pause.TURN)
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Go on with a read that holds more packets than others should wait for; not while something else forbids."""
+        if self.closed or self._pause != Pause.TURN:
+            return
+        self.perform(self._session.receive(b""))
+        self._hold(0)
+        if not self._session.has_more:
+            self.resume(Pause.TURN)
+        elif self._pause == Pause.TURN:
+            self._loop.call_soon(self._take_turn)
 
     def answer(self, data: bytes) -> None:
         """Write an answer that had to wait; nothing where the connection has ended meanwhile."""
@@ -145,7 +164,7 @@ class Connection(asyncio.Protocol):
         """End the connection: what was written is flushed, for a while, and the device's place is free at once."""
         if not self.closed:
             self._leave(reason, detail)
-            if reason is Reason.STALLED:
+            if reason in (Reason.STALLED, Reason.UNFINISHED):
                 self._transport.abort()
                 return
             self._abort = self._loop.call_later(_FLUSH_SECONDS, self._transport.abort)
@@ -161,7 +180,9 @@ class Connection(asyncio.Protocol):
         """Read again where nothing else speaks against it."""
         if why in self._pause:
             self._pause &= ~why
-            if not self._pause and not self._transport.is_closing():
+            if self._pause == Pause.TURN:
+                self._loop.call_soon(self._take_turn)
+            elif not self._pause and not self._transport.is_closing():
                 # What the device sent meanwhile was not heard: its silence is not its fault.
                 self._last_heard = self._loop.time()
                 self._transport.resume_reading()
@@ -175,6 +196,30 @@ class Connection(asyncio.Protocol):
         elif now - self._last_heard > self._timeout and not self._pause:
             what = "no CONNECT" if self.grant is None else "nothing heard"
             self.close(Reason.TIMED_OUT, f"{what} for {self._timeout:g} s")
+
+    def _save(self, action: Save) -> None:
+        """Wait for the disk with further requests: a read may hold thousands, and it may stand still."""
+        if not action.answer:
+            self._hub.save(self, action, self.answer)
+            return
+        self._saving += 1
+        self.pause(Pause.SAVING)
+        self._hub.save(self, action, self._on_saved)
+
+    def _on_saved(self, answer: bytes) -> None:
+        self.answer(answer)
+        self._saving -= 1
+        if not self._saving:
+            self.resume(Pause.SAVING)
+
+    def _hold(self, received: int) -> None:
+        """Tell the hub how much of a packet is held that is not whole, where that is more than each may hold."""
+        held = self._session.held_bytes
+        if held > self._limits.connect_bytes or self._held:
+            moved_on = held < self._held + received
+            held = 0 if held <= self._limits.connect_bytes else held
+            change, self._held = held - self._held, held
+            self._hub.hold(self, change, moved_on=moved_on)
 
     def flush(self) -> None:
         """Write the PUBACKs of what a commit made durable."""
@@ -225,6 +270,7 @@ class Connection(asyncio.Protocol):
     def _leave(self, reason: Reason, detail: str) -> None:
         self.closed = True
         will = self._session.take_will()
+        self._hold(0)
         self._hub.leave(self, reason, detail)
         if will is not None and reason not in (Reason.REVOKED, Reason.STOPPED):
             self._submit_will(will)

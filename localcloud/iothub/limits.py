@@ -1,4 +1,4 @@
-"""Every size, count and rate that a peer of the hub controls, with its bound; and the bucket that meters a rate."""
+"""Every size, count and rate that a peer of the hub controls, with its bound."""
 
 import msgspec
 
@@ -9,9 +9,13 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The hub's bounds. IoT Hub's own numbers where it states one."""
 
     connections: int = 10_000
-    """Connections at a time; one more is closed at once."""
+    """Connections at a time, TLS handshakes in progress included; one more is closed at once."""
+    handshake_seconds: float = 10.0
+    """From the connection to the end of its TLS handshake."""
+    handshakes_per_second: float = 500.0
+    """TLS handshakes begun, beyond a burst of two seconds' worth; a further one waits. They cost a millisecond each."""
     connect_seconds: float = 10.0
-    """From the connection to its CONNECT, TLS included twice over."""
+    """From the connection, or the end of its TLS handshake, to its CONNECT."""
     connect_bytes: int = 16 * KIB
     """CONNECT, will included; until it is accepted nothing longer is read."""
     connects_per_second: float = 1.0
@@ -30,8 +34,10 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Properties of one message."""
     filters: int = 32
     """Filters in one SUBSCRIBE or UNSUBSCRIBE; four are known."""
-    cached_topics: int = 64
-    """Topics per connection whose envelopes are kept; beyond it the cache starts anew."""
+    cached_topic_bytes: int = 16 * KIB
+    """Per connection, topics with their envelopes that are kept ready; beyond it the cache starts anew."""
+    unfinished_bytes: int = 64 * 1024 * KIB
+    """All connections together, packets beyond `connect_bytes` that are not whole yet; the slowest are closed."""
     in_flight_bytes: int = 1024 * KIB
     """Per connection, read but not durable; beyond it the connection is not read."""
     pending_bytes: int = 32 * 1024 * KIB
@@ -42,29 +48,3 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a peer may take nothing of a full outbound buffer."""
     messages_per_second: float | None = None
     """Per device, beyond a burst of two seconds' worth; None for no limit. A faster device is read more slowly."""
-
-
-class TokenBucket:
-    """A rate with a burst. Takers are never refused: they are told how long to wait."""
-
-    def __init__(self, per_second: float, burst: float, now: float) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._tokens = burst
-        self._updated = now
-
-    def wait(self, now: float) -> float:
-        """Return how many seconds the next taker has to wait; 0 where it has not."""
-        return max(0.0, (1.0 - self._level(now)) / self._per_second)
-
-    def take(self, count: float, now: float) -> None:
-        """Take tokens, also beyond what there is."""
-        self._tokens = self._level(now) - count
-        self._updated = now
-
-    def is_full(self, now: float) -> bool:
-        """Say whether nothing was taken that has not come back: such a bucket may be forgotten."""
-        return self._level(now) >= self._burst
-
-    def _level(self, now: float) -> float:
-        return min(self._burst, self._tokens + (now - self._updated) * self._per_second)

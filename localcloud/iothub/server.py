@@ -14,21 +14,21 @@ from functools import partial
 
 import msgspec
 
+from localcloud.door import Door
 from localcloud.iothub import auth
 from localcloud.iothub.connection import Connection, Pause
 from localcloud.iothub.event_log import Event, EventLog
 from localcloud.iothub.group_commit import GroupCommit
-from localcloud.iothub.limits import HubLimits, TokenBucket
+from localcloud.iothub.limits import HubLimits
 from localcloud.iothub.packets import UNAVAILABLE, Connect
 from localcloud.iothub.registry import Device, Registry
 from localcloud.iothub.session import Reason, Save
 from localcloud.iothub.session_store import SessionStore
 from localcloud.iothub.topics import DeviceTopics
+from localcloud.token_bucket import TokenBucket
 
 _SWEEP_SECONDS = 0.25
-_HANDSHAKE_SECONDS = 10.0
 _DRAIN_SECONDS = 1.0
-_BACKLOG = 1024
 
 _QUIET = (Reason.DISCONNECTED, Reason.LOST, Reason.STOPPED, Reason.TAKEN_OVER, Reason.EXPIRED)
 _logger = logging.getLogger(__name__)
@@ -79,7 +79,15 @@ class HubServer:
         self._connections: set[Connection] = set()
         self._devices: dict[str, Connection] = {}
         self._connects: dict[str, TokenBucket] = {}
+        self._held: dict[Connection, int] = {}
+        self._held_bytes = 0
         self._to_flush: list[Connection] = []
+        self._door = Door(
+            places=lambda: self.limits.connections - len(self._connections),
+            handshake_seconds=self.limits.handshake_seconds,
+            handshakes_per_second=self.limits.handshakes_per_second,
+            on_refused=self._turn_away,
+        )
         self._listeners: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._sweep: asyncio.Task[None] | None = None
@@ -89,15 +97,7 @@ class HubServer:
 
         Raises OSError where the address cannot be bound.
         """
-        listener = await asyncio.get_running_loop().create_server(
-            partial(Connection, self),
-            host,
-            port,
-            backlog=_BACKLOG,
-            ssl=ssl_context,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS if ssl_context else None,
-            ssl_shutdown_timeout=_DRAIN_SECONDS if ssl_context else None,
-        )
+        listener = await self._door.listen(partial(Connection, self), host, port, ssl_context)
         self._listeners.append(listener)
         if self._sweep is None:
             self._tasks = [asyncio.create_task(part.run()) for part in (self._group_commit, self.sessions)]
@@ -115,6 +115,7 @@ class HubServer:
         self._is_stopping = True
         for listener in self._listeners:
             listener.close()
+        self._door.close()
         for connection in list(self._connections):
             connection.pause(Pause.HUB_FULL)
         if self._sweep is not None:
@@ -137,13 +138,15 @@ class HubServer:
 
     def admit(self, connection: Connection) -> bool:
         """Take in a new socket; False where there is no place."""
-        if self._is_stopping or len(self._connections) >= self.limits.connections:
-            self.counters.turned_away += 1
-            _logger.warning("%s turned away: %d connections are open", connection.peer, len(self._connections))
+        if self._is_stopping:
             return False
         self._connections.add(connection)
         self.counters.connections = len(self._connections)
         return True
+
+    def _turn_away(self, peer: str) -> None:
+        self.counters.turned_away += 1
+        _logger.warning("%s turned away: %d connections are open", peer, self.limits.connections)
 
     def judge(self, connection: Connection, connect: Connect) -> None:
         """Decide on a CONNECT, at once or, for a device that connects too often, after a while."""
@@ -164,11 +167,25 @@ class HubServer:
         else:
             self._accept(connection, connect, grant)
 
-    def save(self, connection: Connection, action: Save) -> None:
-        """Store the subscriptions of the connection's device."""
-        if connection.grant is not None:
-            device_id = connection.grant.device_id
-            self.sessions.save(device_id, action.subscriptions, partial(connection.answer, action.answer))
+    def save(self, connection: Connection, action: Save, on_saved: Callable[[bytes], None]) -> None:
+        """Store the subscriptions of the connection's device, then call `on_saved` with the answer."""
+        assert connection.grant is not None
+        self.sessions.save(connection.grant.device_id, action.subscriptions, partial(on_saved, action.answer))
+
+    def hold(self, connection: Connection, change: int, *, moved_on: bool) -> None:
+        """Note that a connection holds `change` bytes more of a large unfinished packet.
+
+        Where all together hold too much, those end that have gone longest without finishing one.
+        """
+        self._held_bytes += change
+        held = self._held.pop(connection, 0) if moved_on else self._held.get(connection, 0)
+        if held + change:
+            self._held[connection] = held + change
+        else:
+            self._held.pop(connection, None)
+        while self._held_bytes > self.limits.unfinished_bytes:
+            slowest = next(iter(self._held))
+            slowest.close(Reason.UNFINISHED, f"{self._held[slowest]} bytes of a packet, and no room for more")
 
     def submit(self, partition: int, events: list[Event], size: int, on_durable: Callable[[], None]) -> None:
         """Hand events, which hold `size` bytes, to the group commit."""

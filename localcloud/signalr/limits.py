@@ -9,7 +9,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes, times in seconds. Defaults are Azure's or ASP.NET Core's where they have one."""
 
     max_connections: int = 10_000  # negotiated ones included
-    max_sockets: int = 12_000
+    max_sockets: int = 12_000  # TLS handshakes in progress included
+    handshakes_per_second: float = 500  # of TLS, beyond a burst of two seconds' worth; a further one waits
+    tls_handshake_seconds: float = 10
     max_client_message: int = 32 * KIB  # clients send handshakes and pings only
     max_body: int = MIB  # of a REST call
     max_unsent: int = MIB  # a connection that holds more when the next message comes is aborted

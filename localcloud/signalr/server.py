@@ -18,10 +18,10 @@ from localcloud.signalr.limits import Counters, Limits
 from localcloud.signalr.protocol import Close
 from localcloud.signalr.rest import RestEndpoint
 from localcloud.signalr.transports.websocket import WebSocketChannel
+from localcloud.web_server import WebLimits, WebServer
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 1024  # a thousand clients may come back at once
 POLL_SECONDS = 0.01
 
 
@@ -41,12 +41,22 @@ class SignalRServer:
         self._limits = limits or Limits()
         self._connections = Connections(self._limits, monotonic)
         self._is_shutting_down = False
-        self._runner: web.AppRunner | None = None
-        self._listeners: list[asyncio.Server] = []
         guard = Guard(access_key, clock, self.counters)
         self.app = self._make_app(OriginPolicy(allowed_origins))
         ClientEndpoint(guard, self._connections, websocket_channel).add_routes(self.app)
         RestEndpoint(guard, self._connections).add_routes(self.app)
+        self._server = WebServer(
+            self.app,
+            WebLimits(
+                sockets=self._limits.max_sockets,
+                handshake_seconds=self._limits.tls_handshake_seconds,
+                handshakes_per_second=self._limits.handshakes_per_second,
+                request_seconds=self._limits.request_seconds,
+            ),
+            shutdown_seconds=self._limits.close_seconds,
+            handler_cancellation=True,
+            on_refused=self._turn_away,
+        )
 
     @property
     def counters(self) -> Counters:
@@ -55,28 +65,12 @@ class SignalRServer:
 
     async def start(self, host: str, port: int, ssl_context: ssl.SSLContext | None = None) -> int:
         """Listen, also several times, and return the port, which is any free one for 0. Raises OSError."""
-        if self._runner is None:
-            self._runner = web.AppRunner(
-                self.app,
-                access_log=None,  # its lines would hold tokens
-                handler_cancellation=True,
-                keepalive_timeout=self._limits.request_seconds,
-                shutdown_timeout=self._limits.close_seconds,
-            )
-            await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        listener = await loop.create_server(self._accept, host, port, ssl=ssl_context, backlog=BACKLOG)
-        self._listeners.append(listener)
-        bound: int = listener.sockets[0].getsockname()[1]
-        return bound
+        return await self._server.start(host, port, ssl_context)
 
     async def stop(self) -> None:
         """Shut down, then stop listening: clients that poll come once more for their last message."""
         await self.shutdown()
-        for listener in self._listeners:
-            listener.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._server.stop()
 
     async def shutdown(self) -> None:
         """Tell every client to come back later, and wait a moment until they have gone."""
@@ -90,14 +84,10 @@ class SignalRServer:
         for connection in self._connections.all():
             connection.abort("the server stops")
 
-    def _accept(self) -> asyncio.BaseProtocol:
-        """Bound the sockets too: a peer needs no token to hold one open for `request_seconds`."""
-        assert self._runner is not None
-        assert self._runner.server is not None
-        if len(self._runner.server.connections) < self._limits.max_sockets:
-            return self._runner.server()
+    def _turn_away(self, peer: str) -> None:
+        """Sockets are bounded too: a peer needs no token to hold one open for `request_seconds`."""
         self.counters.refused_connections += 1
-        return _Refusal()
+        logger.warning("%s turned away: %d sockets are open", peer, self._limits.max_sockets)
 
     def _make_app(self, origins: OriginPolicy) -> web.Application:
         app = web.Application(middlewares=[origins.middleware, self._refuse_when_shutting_down])
@@ -131,11 +121,6 @@ class SignalRServer:
                 self._connections.sweep()
             except Exception:
                 logger.exception("a sweep failed; the next one tries again")
-
-
-class _Refusal(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 async def _health(_request: web.Request) -> web.Response:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from localcloud.iothub.event_log import Event, EventLogFullError
-from localcloud.iothub.limits import HubLimits, TokenBucket
+from localcloud.iothub.limits import HubLimits
+from localcloud.token_bucket import TokenBucket
 from tests.localcloud.iothub import mqtt
 from tests.localcloud.iothub.hubs import Hub, eventually, running
 

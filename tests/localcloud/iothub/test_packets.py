@@ -46,7 +46,15 @@ STREAM = b"".join(data for data, _ in EXAMPLES)
 
 def decode(data: bytes, *cuts: int, limit: int = LIMIT) -> list[Packet]:
     decoder, edges = Decoder(limit), [0, *sorted(cuts), len(data)]
-    return [packet for start, stop in pairwise(edges) for packet in decoder.feed(data[start:stop])]
+    return [packet for start, stop in pairwise(edges) for packet in fed(decoder, data[start:stop])]
+
+
+def fed(decoder: Decoder, data: bytes) -> list[Packet]:
+    """Go on behind every CONNECT and at every turn, as a connection does."""
+    found = decoder.feed(data)
+    while decoder.has_more:
+        found += decoder.feed(b"")
+    return found
 
 
 @pytest.mark.parametrize(("data", "packet"), EXAMPLES)
@@ -121,6 +129,15 @@ def test_what_breaks_the_protocol_is_refused_with_a_reason(data: bytes, reason: 
     assert isinstance(malformed, Malformed)
     assert reason in malformed.reason
     assert not malformed.oversized
+
+
+def test_a_read_of_many_small_packets_is_decoded_in_turns() -> None:
+    decoder = Decoder(LIMIT)
+    assert len(decoder.feed(mqtt.PINGREQ * 1000 + mqtt.publish("t", b""))) == packets.TURN
+    assert decoder.has_more
+    assert len(fed(decoder, b"")) == 1001 - packets.TURN
+    assert not decoder.has_more
+    assert len(decoder.feed(mqtt.publish("t", b"") * 1000)) == 1000
 
 
 def test_a_longer_packet_is_refused_at_its_header() -> None:

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from localcloud.iothub.event_log import Envelope
 from localcloud.iothub.limits import HubLimits
-from localcloud.iothub.session import Action, Close, Commit, Judge, Reason, Save, Send, Session
+from localcloud.iothub.session import Action, Close, Commit, Judge, Reason, Save, Send, Session, _bytes_of
 from localcloud.iothub.topics import DeviceTopics, ForeignTopicError, MethodResponse, TwinRequest
 from tests.localcloud.iothub import mqtt
 
 EVENTS = "devices/d1/messages/events/"
-LIMITS = HubLimits(cached_topics=2)
+LIMITS = HubLimits(cached_topic_bytes=1300)
 TOPICS = DeviceTopics("d1", "1", "{}", LIMITS)
 CONNACK = b"\x20\x02\x00\x00"
 
@@ -48,7 +48,7 @@ def test_the_events_of_a_read_are_one_commit_in_front_of_what_ends_the_connectio
     assert isinstance(commit, Commit)
     assert isinstance(close, Close)
     assert ([event.body for event in commit.events], commit.pubacks) == ([b"1", b"2"], b"\x40\x02\x00\x01")
-    assert commit.size == 2 * (len(EVENTS) + 1)
+    assert commit.size == 2 * (len(EVENTS) + 1) + _bytes_of(EVENTS.encode(), commit.events[0].envelope)
     assert close.reason is Reason.FOREIGN_TOPIC
 
 
@@ -61,6 +61,8 @@ def test_messages_to_one_topic_share_one_envelope_and_the_cache_is_bounded() -> 
     assert envelopes[0] is envelopes[2]
     assert [envelope.properties for envelope in envelopes] == [{}, {"a": "1"}, {}, {"a": "2"}, {"a": "3"}]
     assert len(session._envelopes) <= 2
+    session.receive(mqtt.publish(EVENTS + "&".join(f"name{n}=1" for n in range(50)), b""))
+    assert all(len(topic) < 100 for topic in session._envelopes)
 
 
 def test_a_subscription_is_saved_only_where_it_changes_a_kept_session() -> None:

@@ -200,7 +200,7 @@ async def test_no_more_sockets_than_allowed(start_service) -> None:
     assert service.server.counters.refused_connections == 1
     for _, writer in (waiting, refused):
         writer.close()
-    await service.until(lambda: len(service.server._runner.server.connections) == 1)
+    await service.until(lambda: service.server._server.sockets == 1)
     await service.send("fine")
     assert await client.arguments() == ["fine"]
 
