@@ -1,6 +1,6 @@
 """Azurite's table service in a process of its own: the real thing that stands in for an Azure storage account.
 
-Its tables live in memory and are saved every few seconds and at SIGTERM: SIGKILL proves nothing.
+Its tables live in memory and are saved every few seconds and at SIGINT: SIGKILL proves nothing.
 """
 
 import signal
@@ -45,8 +45,9 @@ class Azurite:
         self.process.send_signal(number)
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        """Let it save its tables and end."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(30) == 0
         self.process = None
 
     def connection_string(self, port: int | None = None) -> str:
