@@ -87,6 +87,12 @@ async def ledger(req: func.HttpRequest) -> func.HttpResponse:
     return await application().api.ledger(req)
 
 
+@app.route("cost", methods=["GET"], auth_level=READ)
+async def cost(req: func.HttpRequest) -> func.HttpResponse:
+    """Tell what this costs on Azure."""
+    return await application().api.cost(req)
+
+
 @app.route("metrics-catalogue", methods=["GET"], auth_level=READ)
 async def metrics_catalogue(req: func.HttpRequest) -> func.HttpResponse:
     """Tell which metrics there are."""

@@ -17,10 +17,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from enviromon.calibration import Line, Version
+from enviromon.cost import Batching, Workload, estimate
 from enviromon.device_state import is_device_id, is_visible
 from enviromon.errors import RequestError, StorageError
 from enviromon.metrics import METRICS, Metric, catalogue
-from enviromon.reports import calibration_view, dead_letter_view, ledger_report
+from enviromon.prices import load_prices
+from enviromon.reports import calibration_view, cost_view, dead_letter_view, ledger_report
 from enviromon.settings import Settings
 from enviromon.stores import PAGE_SIZE, Stores, each
 from enviromon.telemetry import Refusal, milliseconds
@@ -29,6 +31,7 @@ from enviromon.updates import iso, messages, view
 KEY_HEADER: Final = "x-enviromon-key"
 SNAPSHOT_SECONDS: Final = 5.0
 MAX_BODY_BYTES: Final = 65_536
+MAX_AMOUNT: Final = 10_000_000
 _VIEWERS_REMEMBERED: Final = 10_000
 _STORAGE_RETRY_SECONDS: Final = 5
 _VIEWER: Final = re.compile(r"[A-Za-z0-9_-]{22,128}")
@@ -83,10 +86,12 @@ class Api:
         settings: Settings,
         *,
         metrics: Sequence[Metric] = METRICS,
+        batching: Batching | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._stores = stores
         self._settings = settings
+        self._batching = batching or Batching()
         self._metrics = metrics
         self._clock = clock
         self._snapshots: dict[str, float] = {}
@@ -128,6 +133,25 @@ class Api:
         """Tell what became of all readings."""
         self._check_may_read(request)
         return _json(await ledger_report(self._stores.devices))
+
+    @_answering
+    async def cost(self, request: func.HttpRequest) -> func.HttpResponse:
+        """Tell what a month on Azure costs for `devices` with `rate` messages a second in all, to `viewers`."""
+        self._check_may_read(request)
+        workload = Workload(
+            devices=int(_amount(request, "devices")),
+            rate=_amount(request, "rate"),
+            viewers=int(_amount(request, "viewers", "1")),
+            batching=self._batching,
+            memory_mb=self._settings.instance_memory_mb,
+            table_partitions=self._settings.state_buckets,
+            calibration_ttl=self._settings.calibration_ttl_seconds,
+        )
+        prices = load_prices()
+        try:
+            return _json(cost_view(workload, *estimate(workload, prices), prices))
+        except ValueError as error:
+            raise RequestError(400, str(error)) from error
 
     @_answering
     async def metrics_catalogue(self, request: func.HttpRequest) -> func.HttpResponse:
@@ -228,6 +252,16 @@ def _limit(request: func.HttpRequest) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= PAGE_SIZE):
         raise RequestError(400, f"limit must be a number from 1 to {PAGE_SIZE}")
     return int(text)
+
+
+def _amount(request: func.HttpRequest, name: str, default: str = "") -> float:
+    try:
+        amount = float(request.params.get(name, default))
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount <= MAX_AMOUNT:
+        raise RequestError(400, f"{name} must be a number from 0 to {MAX_AMOUNT:,}")
+    return amount
 
 
 def _device_id(request: func.HttpRequest) -> str:

@@ -3,9 +3,13 @@
 import base64
 from typing import Any
 
+import msgspec
+
 from enviromon.calibration import Calibration
+from enviromon.cost import LEFT_OUT, Bill, Usage, Workload, advised, alternatives
 from enviromon.device_state import Ledger, removed
 from enviromon.errors import ContentionError
+from enviromon.prices import Prices
 from enviromon.stores import Change, DeadLetter, DeviceStore, WriteOutcome, each
 from enviromon.updates import iso, ledger_view
 
@@ -58,6 +62,31 @@ def calibration_view(device_id: str, calibration: Calibration | None) -> dict[st
             for version in (calibration.versions if calibration else ())
         ],
     }
+
+
+def cost_view(workload: Workload, usage: Usage, bill: Bill, prices: Prices) -> dict[str, Any]:
+    """Write what a workload costs on Azure, with what that rests on and what would make it cheaper."""
+    advice = advised(bill, alternatives(workload, prices))
+    return {
+        "perMonth": bill.per_month,
+        "currency": bill.currency,
+        "fitsFreeTier": bill.fits_free_tier,
+        "reasons": bill.reasons,
+        "lines": [_camel(line) for line in bill.lines],
+        "workload": _camel(workload),
+        "usage": _camel(usage),
+        "leftOut": LEFT_OUT,
+        "advice": None if advice is None else {"what": advice.together, "perMonth": advice.bill.per_month},
+        "prices": {"compiled": prices.compiled.isoformat(), "region": prices.region},
+    }
+
+
+def _camel(value: Any) -> Any:
+    """Write a structure's fields in camelCase, those of structures in it too."""
+    if not isinstance(value, msgspec.Struct):
+        return value
+    named = ((name.split("_"), getattr(value, name)) for name in value.__struct_fields__)
+    return {first + "".join(map(str.capitalize, rest)): _camel(inner) for (first, *rest), inner in named}
 
 
 async def mark_removed(devices: DeviceStore, device_id: str, now: int) -> bool:

@@ -59,6 +59,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     cached_devices: Annotated[
         int, Meta(description="How many devices' states and calibrations a worker keeps in memory.", ge=0)
     ] = field(name="CACHED_DEVICES", default=20_000)
+    instruments: Annotated[
+        Literal["none", "prometheus", "opentelemetry"],
+        Meta(
+            description="Where figures and traces of the running solution go: `prometheus` (the local host's "
+            "/metrics), `opentelemetry` (Application Insights on Azure, or OTLP) or `none`."
+        ),
+    ] = field(name="INSTRUMENTS", default="none")
+    instance_memory_mb: Annotated[
+        int, Meta(description="The memory of a Flex Consumption instance, for the estimate of what this costs.", ge=512)
+    ] = field(name="INSTANCE_MEMORY_MB", default=2048)
     occ_base_ms: Annotated[int, Meta(description="The shortest wait after a lost compare-and-set.", ge=0)] = field(
         name="OCC_BASE_MS", default=40
     )

@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ class LocalCloud:
         self._names = _names(settings)
         self._stack = contextlib.AsyncExitStack()
         self._is_ready = False
+        self._log: SqliteEventLog
         self.host: FunctionsHost
         self.hub: HubServer
         self.signalr: SignalRServer
@@ -101,7 +102,7 @@ class LocalCloud:
         page_tls = tls if settings.tls else None
         try:
             await self._start_signalr(keys, page_tls)
-            log = await SqliteEventLog.open(settings.data, partitions=settings.partitions)
+            log = self._log = await SqliteEventLog.open(settings.data, partitions=settings.partitions)
             self._stack.push_async_callback(log.close)
             self._load_app(log, keys)
             await self.host.start()
@@ -129,6 +130,13 @@ class LocalCloud:
     def signalr_url(self) -> str:
         """Where SignalR is."""
         return f"{self._scheme}://{self._settings.hostname}:{self.ports['signalr']}/"
+
+    def lag(self) -> Iterator[tuple[str, str, int, int]]:
+        """Tell how many events each function has not finished: function, consumer group, partition, events."""
+        ends = self._log.ends
+        for function, group, positions in self.host.positions():
+            for partition, position in enumerate(positions):
+                yield function, group, partition, ends[partition] - 1 - position
 
     def facts(self) -> dict[str, Any]:
         """What other processes need to know of the running cloud."""

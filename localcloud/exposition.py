@@ -1,4 +1,8 @@
-"""What the running cloud counts, in Prometheus' text format."""
+"""What the running cloud counts, in Prometheus' text format, and after it what the app counts.
+
+The app's are whatever stands in prometheus_client's default registry: a function app that uses that library, the usual
+one, sees its figures here without further ado. This process's own (memory, processor time, start) stand there as well.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +19,11 @@ if TYPE_CHECKING:
 def exposition(cloud: "LocalCloud") -> str:
     """Return the metrics as text."""
     # Imported at the first scrape: whoever does not scrape does not pay for it.
-    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest  # noqa: PLC0415
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(cloud))
-    return generate_latest(registry).decode()
+    return (generate_latest(registry) + generate_latest(REGISTRY)).decode()
 
 
 class _Collector:
@@ -43,6 +47,12 @@ class _Collector:
             if name != "connections":
                 yield CounterMetricFamily(f"signalr_{name}", _SIGNALR.get(name, name), value=getattr(signalr, name))
         yield from _functions(self._cloud.host.counters)
+        lag = GaugeMetricFamily(
+            "eventhub_lag_events", "Events not yet finished.", labels=["function", "consumer_group", "partition"]
+        )
+        for function, group, partition, behind in self._cloud.lag():
+            lag.add_metric([function, group, str(partition)], behind)
+        yield lag
 
 
 _HUB = {
@@ -69,6 +79,7 @@ def _functions(counters: dict[str, FunctionCounters]) -> "Iterator[Metric]":
     from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily  # noqa: PLC0415
 
     for name, help_text in (
+        ("invocations", "Invocations."),
         ("failures", "Invocations that failed."),
         ("retries", "Invocations that were retries."),
         ("events", "Events given to functions."),

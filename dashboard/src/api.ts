@@ -83,6 +83,12 @@ export class Api {
     await this.#send("POST", "/api/getdevicestate", { body: JSON.stringify({ viewer }) });
   }
 
+  /** What a month on Azure costs for that many devices, readings a second and one dashboard, as it was answered. */
+  async cost(devices: number, rate: number): Promise<unknown> {
+    const query = new URLSearchParams({ devices: String(devices), rate: rate.toFixed(4), viewers: "1" });
+    return this.#json("GET", `/api/cost?${query}`);
+  }
+
   async #page(after: string, signal: AbortSignal): Promise<Page> {
     const sent = this.#now();
     const query = after === "" ? "" : `?${new URLSearchParams({ after })}`;

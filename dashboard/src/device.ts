@@ -29,6 +29,8 @@ export interface Device {
   readonly name: string;
   readonly geo: string;
   readonly count: number;
+  /** All readings that came of it, those refused included. */
+  readonly received: number;
   readonly revision: number;
   /** Event time of the newest reading in unix ms; null where unknown. */
   readonly updated: number | null;
@@ -48,6 +50,7 @@ export function parseDevice(view: unknown, metrics: readonly Metric[]): Device |
     name: text(view["name"]) || deviceId,
     geo: text(view["geo"]),
     count: isNumber(view["count"]) ? view["count"] : 0,
+    received: receivedOf(view),
     revision,
     updated,
     samples: parseSamples(view, metrics, updated),
@@ -66,6 +69,12 @@ export function parseMetrics(body: unknown): Metric[] {
   const metrics = rows.map(parseMetric).filter((metric) => metric !== null);
   if (metrics.length === 0) throw new TypeError("the metrics catalogue is empty");
   return metrics;
+}
+
+function receivedOf(view: Json): number {
+  const ledger = isObject(view["ledger"]) ? view["ledger"] : {};
+  const received = ledger["received"] ?? view["count"];
+  return isNumber(received) ? received : 0;
 }
 
 function parseMetric(row: unknown): Metric | null {

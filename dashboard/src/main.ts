@@ -4,6 +4,7 @@ import { Api } from "./api.ts";
 import { ServerClock } from "./clock.ts";
 import { type Config, DEFAULT_CONFIG, loadConfig, newViewer } from "./config.ts";
 import { firstMetric, setUpControls } from "./controls.ts";
+import { CostTile } from "./cost.ts";
 import type { Metric } from "./device.ts";
 import { Fleet } from "./fleet.ts";
 import { Banner, StatusView, setUpTheme, storage } from "./header.ts";
@@ -23,12 +24,14 @@ class Page implements SessionListener {
     location.hash = new URLSearchParams({ key }).toString();
   });
   readonly #session: Session;
+  readonly #cost: CostTile;
   #fleet: Fleet | null = null;
 
   constructor(config: Config, access: Access) {
     this.#config = config;
     this.#access = access;
     const api = new Api(config.apiBaseUrl, access, Date.now);
+    this.#cost = new CostTile(api);
     const viewer = newViewer();
     this.#session = new Session(api, signalR(api, viewer), viewer, this.#clock, this);
   }
@@ -59,6 +62,7 @@ class Page implements SessionListener {
 
   onUpdated(devices: Parameters<SessionListener["onUpdated"]>[0]): void {
     for (const device of devices) this.#history.record(device);
+    this.#cost.record(devices, this.#clock.local());
     this.#fleet?.updated(devices);
   }
 
@@ -66,6 +70,7 @@ class Page implements SessionListener {
     const { devices } = this.#session.model;
     this.#history.keep(devices);
     for (const device of devices.values()) this.#history.record(device);
+    this.#cost.record(devices.values(), this.#clock.local());
     this.#fleet?.replaced();
   }
 
@@ -80,6 +85,7 @@ class Page implements SessionListener {
     if (document.hidden) return;
     this.onChanged();
     this.#fleet?.tick();
+    this.#cost.tick(this.#session.model.devices.size, this.#clock.local());
   }
 
   #wake(): void {

@@ -19,6 +19,7 @@ COMMANDS = {
     "calibration": "enviromon.cli.calibration:calibration",
     "dead-letters": "enviromon.cli.dead_letters:dead_letters",
     "ledger": "enviromon.cli.ledger:ledger",
+    "cost": "enviromon.cli.cost:cost",
     "doctor": "enviromon.cli.doctor:doctor",
 }
 

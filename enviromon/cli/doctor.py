@@ -13,7 +13,7 @@ from typing import NamedTuple
 import click
 
 from enviromon import __version__
-from enviromon.cli.app_files import page_directory
+from enviromon.app_files import page_directory
 from enviromon.cli.common import console, data_option, json_option, print_json, running_system
 from localcloud.addresses import is_free
 

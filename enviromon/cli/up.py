@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from enviromon.app_files import app_directory, page_directory
 from enviromon.cli import STARTED
-from enviromon.cli.app_files import app_directory, page_directory
 from enviromon.cli.common import data_option, json_option, local_store_url
 from enviromon.cli.simulate import local_target, start_simulator
 from enviromon.errors import EnviromonError
@@ -68,6 +68,7 @@ def _settings(options: dict[str, Any], read_key: str | None) -> CloudSettings:
     app_settings = {
         "STORE_URL": local_store_url(options["data"]),
         "IoTHubEventHubName": EVENT_HUB_NAME,
+        "INSTRUMENTS": "prometheus",
         **({"READ_ACCESS": "key", "READ_KEY": read_key} if read_key else {"READ_ACCESS": "open"}),
     }
     listeners = {name: options[name] for name in options if name.endswith("_port")}

@@ -98,6 +98,11 @@ class EventHubTrigger:
         """Note that the function has finished everything up to `position`."""
         await self._log.commit(self.group, partition, position)
 
+    @property
+    def positions(self) -> list[int]:
+        """Per partition the last sequence number that the function has finished, -1 before the first."""
+        return [partition.position for partition in self._partitions]
+
     def report(self, invocation: Invocation) -> None:
         """Hand a line to the report."""
         self._report(invocation)
@@ -110,6 +115,7 @@ class _Partition:
         function = trigger.invoker.function
         self.stopping = False
         self.busy = False
+        self.position = -1
         self._trigger = trigger
         self._number = number
         self._name = function.name
@@ -127,9 +133,9 @@ class _Partition:
         faults = 0
         while not self.stopping:
             try:
-                position = await self._trigger.position(self._number)
+                self.position = await self._trigger.position(self._number)
                 while not self.stopping:
-                    position = await self._step(position)
+                    self.position = await self._step(self.position)
                     faults = 0
             except Exception:
                 delay = _FAULT_DELAYS[min(faults, len(_FAULT_DELAYS) - 1)]

@@ -224,6 +224,10 @@ class FunctionsHost:
             self._session = None
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def positions(self) -> list[tuple[str, str, list[int]]]:
+        """Tell per event hub function its name, its consumer group and what it has finished in each partition."""
+        return [(hub.invoker.function.name, hub.group, hub.positions) for hub in self._event_hubs]
+
     def describe(self, base_url: str) -> list[FunctionInfo]:
         """Return a row per function, HTTP functions with their full URL under `base_url`."""
         base = base_url.rstrip("/")

@@ -134,6 +134,11 @@ class SqliteEventLog:
 
         return await asyncio.to_thread(build)
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Per partition the sequence number that comes next."""
+        return tuple(self._ends)
+
     async def append(self, batch_id: bytes, events: Mapping[int, Sequence[Event]]) -> None:
         """See EventLog. Raises sqlite3.Error for the disk's faults."""
         if self._writer is None:

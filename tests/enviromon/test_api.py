@@ -4,16 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enviromon.api import Api
+from enviromon.cost import Batching, Workload, estimate
 from enviromon.device_state import DeviceState
 from enviromon.errors import StorageError
 from enviromon.metrics import METRICS
+from enviromon.prices import load_prices
 from enviromon.reports import mark_removed
 from enviromon.settings import Settings
 from enviromon.stores import Change
 from tests.enviromon.world import T0, Out, World, body, content_of, delivery, event
 
 VIEWER = "viewer-0123456789abcdef"
-READS = ["devices", "ledger", "metrics_catalogue", "calibration", "negotiate", "getdevicestate"]
+READS = ["devices", "ledger", "cost", "metrics_catalogue", "calibration", "negotiate", "getdevicestate"]
+PARAMS = {"cost": {"devices": "1", "rate": "1"}}
 BOUND = {"negotiate": {"info": "{}"}, "getdevicestate": {"snapshot": Out()}}
 
 
@@ -70,7 +73,15 @@ async def test_reads_need_the_key_unless_they_are_open(app, monkeypatch, name, g
     monkeypatch.setenv("READ_KEY", "sesame")
     headers = {"x-enviromon-key": given_key} if given_key else {}
     content = {"viewer": VIEWER} if name == "getdevicestate" else None
-    response = await app.http(name, "POST", content, headers=headers, route={"deviceId": "d1"}, **BOUND.get(name, {}))
+    response = await app.http(
+        name,
+        "POST",
+        content,
+        headers=headers,
+        params=PARAMS.get(name),
+        route={"deviceId": "d1"},
+        **BOUND.get(name, {}),
+    )
     assert response.status_code == (202 if status == 200 and name == "getdevicestate" else status)
     if status == 401:
         assert "x-enviromon-key" in is_problem(response, 401)
@@ -211,3 +222,32 @@ async def test_a_store_that_fails_is_a_problem_that_passes(api, stores):
     response = await api.devices(request())
     assert "secret" not in is_problem(response, 503)
     assert response.headers["Retry-After"] == "5"
+
+
+async def test_the_cost_is_told_with_what_it_rests_on(stores):
+    settings = Settings(read_access="open", instance_memory_mb=512)
+    api = Api(stores, settings, batching=Batching(minimum=1000, maximum=1000, max_wait=5))
+    told = content_of(await api.cost(request(params={"devices": "6", "rate": "6", "viewers": "2"})))
+    expected = Workload(
+        devices=6, rate=6, viewers=2, memory_mb=512, batching=Batching(minimum=1000, maximum=1000, max_wait=5)
+    )
+    usage, bill = estimate(expected, load_prices())
+    assert told["perMonth"] == pytest.approx(bill.per_month)
+    assert told["usage"]["signalrMessages"] == pytest.approx(usage.signalr_messages)
+    assert told["fitsFreeTier"] is False
+    assert told["reasons"][0] == "IoT Hub: 518,000 messages of 0.5 KB a day, 8,000 are free"
+    assert sum(line["perMonth"] for line in told["lines"]) == pytest.approx(told["perMonth"])
+    assert told["prices"]["compiled"] == load_prices().compiled.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("params", "name"),
+    [
+        ({}, "devices"), ({"devices": "6"}, "rate"), ({"devices": "6", "rate": "nan"}, "rate"),
+        ({"devices": "6", "rate": "inf"}, "rate"), ({"devices": "-1", "rate": "1"}, "devices"),
+        ({"devices": "6", "rate": "1", "viewers": "many"}, "viewers"), ({"devices": "6", "rate": "1e6"}, "IoT Hub"),
+        ({"devices": "1e999", "rate": "1"}, "devices"),
+    ],
+)  # fmt: skip
+async def test_a_cost_that_cannot_be_told_is_refused_by_name(api, params, name):
+    assert name in is_problem(await api.cost(request(params=params)), 400)

@@ -14,6 +14,7 @@ ROUTES = {
     "calibration_write": ("calibration/{deviceId}", ["PUT", "DELETE"], "FUNCTION"),
     "dead_letters": ("dead-letters", ["GET"], "FUNCTION"),
     "ledger": ("ledger", ["GET"], "ANONYMOUS"),
+    "cost": ("cost", ["GET"], "ANONYMOUS"),
     "metrics_catalogue": ("metrics-catalogue", ["GET"], "ANONYMOUS"),
 }
 

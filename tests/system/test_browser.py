@@ -1,10 +1,13 @@
 """The page in Debian's Chromium, fed by the official device SDK."""
 
+import re
 from pathlib import Path
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient
 from playwright.sync_api import expect, sync_playwright
+
+from enviromon.prices import load_prices
 
 pytestmark = [
     pytest.mark.slow,
@@ -119,3 +122,28 @@ def test_the_figures_change_with_the_table_and_not_a_second_later(page, send):
         send(f'{{"temperature": {temperature}}}')
         shown, devices, lowest, median, highest, *_ = page.evaluate(FIGURES_ONCE_SHOWN, temperature)
         assert (devices, lowest, median, highest) == ("1", shown, shown, shown)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_page_says_what_its_pace_would_cost_on_azure(browser, system, send, scheme, width):
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 844}, bypass_csp=True, base_url=system.url
+    )
+    opened = context.new_page()
+    opened.clock.install()
+    opened.goto("/")
+    for temperature in ("3.5", "4.5", "5.5"):
+        send(f'{{"temperature": {temperature}}}')
+        expect(value(opened)).to_contain_text(temperature)
+    tile = opened.locator("#cost")
+    expect(tile).to_be_hidden()
+    opened.clock.fast_forward(31_000)
+    expect(tile).to_be_visible()
+    expect(tile).to_contain_text(re.compile(r"about \$\d+\.\d\d ?a month"))
+    expect(tile).to_contain_text("from 1 device to one dashboard")
+    expect(tile.get_by_text("Does not fit the free tiers")).to_be_visible()
+    tile.locator("summary").click()
+    expect(tile).to_contain_text(f"List prices of {load_prices().compiled}")
+    assert violations(opened) == []
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()

@@ -117,3 +117,39 @@ def test_no_key_is_in_anything_that_the_system_prints(system):
     printed = json.dumps(system.ready) + system.log.read_text()
     keys = json.loads((system.data / "keys.json").read_text()).values()
     assert not [key for key in (*keys, device["primaryKey"], device["secondaryKey"]) if key in printed]
+
+
+def test_what_it_costs_needs_nothing_that_runs_when_it_is_told_what_to_price(stopped_system):
+    told = stopped_system.cli("cost", "--devices", 6, "--rate", 0.05, "--memory-mb", 512)
+    assert (told["fitsFreeTier"], told["measured"], told["workload"]["rate"]) == (True, [], 0.05)
+    people = stopped_system.run("cost", "--devices", 100, "--rate", 100, "--viewers", 10, "--memory-mb", 2048)
+    assert people.returncode == 0, people.stderr
+    assert "does not fit the free tiers" in people.stdout
+    assert "AzureFunctionsJobHost__extensions__eventHubs__maxWaitTime=00:00:05" in people.stdout
+
+
+def test_what_it_costs_without_a_system_and_without_figures_says_what_to_do(stopped_system):
+    done = stopped_system.run("cost", "--devices", 6)
+    assert done.returncode == 1
+    assert "enviromon up" in done.stderr
+    assert "--rate" in done.stderr
+
+
+def test_more_than_a_hub_carries_is_no_traceback(stopped_system):
+    done = stopped_system.run("cost", "--devices", 6, "--rate", "1e6")
+    assert (done.returncode, "no single IoT Hub" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+
+
+def test_what_it_costs_is_measured_where_a_system_runs(system):
+    system.cli("simulate", "--devices", 3, "--rate", 300, "--count", 300)
+    told = system.cli("cost", "--seconds", 0.2, "--viewers", 4)
+    workload = told["workload"]
+    assert {"devices", "rate", "message_bytes", "update_bytes", "seconds", "viewers"} - {*told["measured"]} == {
+        "viewers"
+    }
+    assert (workload["devices"], workload["viewers"]) == (3, 4)
+    assert 0 < workload["rate"] <= 300
+    assert 50 < workload["messageBytes"] < 500
+    assert 300 < workload["updateBytes"] < 900
+    assert 0 < workload["seconds"] < 1
