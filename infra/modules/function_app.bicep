@@ -109,6 +109,7 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     AzureFunctionsJobHost__extensions__eventHubs__maxEventBatchSize: string(maxEventBatchSize)
     AzureFunctionsJobHost__extensions__eventHubs__minEventBatchSize: string(minEventBatchSize)
     AzureFunctionsJobHost__extensions__eventHubs__maxWaitTime: maxWaitTime
+    INSTANCE_MEMORY_MB: string(instanceMemory)
     STORE_URL: 'azure-tables:AzureWebJobsStorage'
     PartitionKey: site
     READ_ACCESS: readAccess == 'key' ? 'key' : 'open'

@@ -53,7 +53,7 @@ PLATFORM_SETTINGS = {
 IDENTITY_FORM = {"signalR": "serviceUri", "signalRConnectionInfo": "serviceUri"}
 """The binding types that need no secret, and the part of their setting that names the service."""
 
-SOLUTION_SETTINGS = {"STORE_URL", "PartitionKey", "READ_ACCESS", "READ_KEY"}
+SOLUTION_SETTINGS = {"STORE_URL", "PartitionKey", "READ_ACCESS", "READ_KEY", "INSTANCE_MEMORY_MB"}
 """The settings of enviromon that a deployment cannot leave at their defaults."""
 
 LONGEST_WAIT_SECONDS = 600

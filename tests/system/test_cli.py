@@ -125,7 +125,7 @@ def test_what_it_costs_needs_nothing_that_runs_when_it_is_told_what_to_price(sto
     people = stopped_system.run("cost", "--devices", 100, "--rate", 100, "--viewers", 10, "--memory-mb", 2048)
     assert people.returncode == 0, people.stderr
     assert "does not fit the free tiers" in people.stdout
-    assert "AzureFunctionsJobHost__extensions__eventHubs__maxWaitTime=00:00:05" in people.stdout
+    assert "AzureFunctionsJobHost__extensions__eventHubs__maxWaitTime=00:00:01" in people.stdout
 
 
 def test_what_it_costs_without_a_system_and_without_figures_says_what_to_do(stopped_system):
