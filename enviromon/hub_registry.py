@@ -6,6 +6,7 @@ https://learn.microsoft.com/rest/api/iothub/service/devices
 import ssl
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
@@ -29,6 +30,20 @@ class HubConnection(NamedTuple):
     def hostname(self) -> str:
         """The host without its port."""
         return self.host.partition(":")[0]
+
+
+class RegisteredDevice(NamedTuple):
+    """A device as the registry has it; keys in base64, empty where they are not known or to be made."""
+
+    device_id: str
+    status: str = "enabled"
+    primary_key: str = ""
+    secondary_key: str = ""
+    etag: str = ""
+
+    def __repr__(self) -> str:
+        """Leave the keys out, so that no log or traceback shows them."""
+        return f"RegisteredDevice({self.device_id!r}, {self.status})"
 
 
 class RegistryError(EnviromonError):
@@ -61,18 +76,52 @@ class HubRegistry:
 
     async def ensure_device(self, device_id: str) -> str:
         """Return the device's primary key, registering the device where it is unknown. Raises RegistryError."""
-        status, device = await self._call("GET", device_id)
-        if status == 404:  # noqa: PLR2004
-            status, device = await self._call("PUT", device_id, {"deviceId": device_id, "status": "enabled"})
-        if status != 200:  # noqa: PLR2004
-            raise RegistryError(f"{self._hub.host} answered {status} for {device_id}: {device.get('Message', device)}")
-        return str(device["authentication"]["symmetricKey"]["primaryKey"])
+        device = await self.get(device_id) or await self.add(RegisteredDevice(device_id=device_id))
+        return device.primary_key
 
-    async def _call(self, method: str, device_id: str, body: object = None) -> tuple[int, dict[str, Any]]:
+    async def get(self, device_id: str) -> RegisteredDevice | None:
+        """Return the device, None where the hub knows none of that id. Raises RegistryError."""
+        status, device = await self._call("GET", device_id)
+        return None if status == HTTPStatus.NOT_FOUND else self._registered(device_id, status, device)
+
+    async def add(self, device: RegisteredDevice) -> RegisteredDevice:
+        """Register a device; the hub makes the keys that are empty. Raises RegistryError, also where it is known."""
+        return self._registered(device.device_id, *await self._call("PUT", device.device_id, _body(device)))
+
+    async def update(self, device: RegisteredDevice) -> RegisteredDevice:
+        """Change a device's status and keys if it still has the etag. Raises RegistryError."""
+        return self._registered(
+            device.device_id, *await self._call("PUT", device.device_id, _body(device), device.etag)
+        )
+
+    def _registered(self, device_id: str, status: int, device: dict[str, Any]) -> RegisteredDevice:
+        if status != HTTPStatus.OK:
+            raise RegistryError(f"{self._hub.host} answered {status} for {device_id}: {device.get('Message', device)}")
+        keys = (device.get("authentication") or {}).get("symmetricKey") or {}
+        return RegisteredDevice(
+            device_id=str(device["deviceId"]),
+            status=str(device["status"]),
+            primary_key=keys.get("primaryKey") or "",
+            secondary_key=keys.get("secondaryKey") or "",
+            etag=device.get("etag") or "",
+        )
+
+    async def _call(
+        self, method: str, device_id: str, body: object = None, etag: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
         url = f"https://{self._hub.host}/devices/{quote(device_id, safe='')}?api-version={API_VERSION}"
         token = sas_token(self._hub.host, self._hub.key, int(self._clock()) + _TOKEN_SECONDS, self._hub.policy)
+        headers = {"Authorization": token} if etag is None else {"Authorization": token, "If-Match": f'"{etag}"'}
         try:
-            async with self._session.request(method, url, json=body, headers={"Authorization": token}) as answer:
+            async with self._session.request(method, url, json=body, headers=headers) as answer:
                 return answer.status, await answer.json(content_type=None) or {}
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise RegistryError(f"the registry at {self._hub.host} does not answer as IoT Hub's: {error}") from error
+
+
+def _body(device: RegisteredDevice) -> dict[str, Any]:
+    body: dict[str, Any] = {"deviceId": device.device_id, "status": device.status}
+    if device.primary_key or device.secondary_key:
+        keys = {"primaryKey": device.primary_key, "secondaryKey": device.secondary_key}
+        body["authentication"] = {"type": "sas", "symmetricKey": keys}
+    return body

@@ -169,7 +169,7 @@ class LocalCloud:
                 event_hub=lambda _namespace, _name: log,
                 keys=keys,
                 settings=settings.app_settings,
-                connections=self._connections(keys),
+                connections=self._connections(log, keys),
                 static_dir=settings.static_dir,
                 allowed_hosts=self._names,
                 report=self._report,
@@ -210,15 +210,17 @@ class LocalCloud:
         with listening(self._settings.host, port, f"--{name}-port"):
             self.ports[name] = await server.start(self._settings.host, port, tls)
 
-    def _connections(self, keys: Keys) -> dict[str, str]:
+    def _connections(self, log: SqliteEventLog, keys: Keys) -> dict[str, str]:
         """The connection strings of this cloud's own services, by binding type, for settings that name none."""
         settings = self._settings
         # Where every address is listened on, the function app comes by loopback: its certificate holds for that too.
         host = "localhost" if is_unspecified(settings.host) else settings.host
         signalr = f"Endpoint={self._scheme}://{host};Port={self.ports['signalr']};AccessKey={keys.signalr};Version=1.0;"
+        # No two logs share a name, as no two Event Hubs of Azure do: who keeps positions by it must not take a log made
+        # anew, or another machine's, for the one that it read. And a log keeps its name whatever the hostname is.
         hub = (
-            f"Endpoint=sb://{settings.hostname}/;SharedAccessKeyName={OWNER_POLICY};"
-            f"SharedAccessKey={keys.iothubowner};EntityPath={EVENT_HUB_NAME}"
+            f"Endpoint=sb://localcloud/;SharedAccessKeyName={OWNER_POLICY};"
+            f"SharedAccessKey={keys.iothubowner};EntityPath={EVENT_HUB_NAME}-{log.log_id.hex()[:16]}"
         )
         return {"eventHubTrigger": hub, "signalR": signalr, "signalRConnectionInfo": signalr}
 

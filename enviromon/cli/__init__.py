@@ -20,6 +20,8 @@ COMMANDS = {
     "dead-letters": "enviromon.cli.dead_letters:dead_letters",
     "ledger": "enviromon.cli.ledger:ledger",
     "cost": "enviromon.cli.cost:cost",
+    "export": "enviromon.cli.carry:export",
+    "import": "enviromon.cli.carry:import_",
     "doctor": "enviromon.cli.doctor:doctor",
 }
 

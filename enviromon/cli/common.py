@@ -88,13 +88,25 @@ def local_store_url(data: Path) -> str:
     return "sqlite://" + quote(str(data / "state.db"))
 
 
-def with_stores(data: Path, work: "Callable[[Stores], Coroutine[Any, Any, Result]]") -> Result:
-    """Run `work` on the opened stores. Raises EnviromonError where there is nothing at the data directory yet."""
+def is_local(chosen: "Settings", data: Path) -> bool:
+    """Tell whether the store is the data directory's own."""
+    return chosen.store_url == local_store_url(data)
+
+
+def with_stores(
+    data: Path, work: "Callable[[Stores], Coroutine[Any, Any, Result]]", *, may_create: bool = False
+) -> Result:
+    """Run `work` on the opened stores. Raises EnviromonError where the data directory is not there, or makes it."""
     from enviromon.stores import open_stores  # noqa: PLC0415
 
     chosen = settings(data)
-    if chosen.store_url == local_store_url(data) and not (data / "lock").exists():
-        raise EnviromonError(f"there is no data at {data} yet: start `enviromon up` first, or name another with --data")
+    if is_local(chosen, data) and not (data / "lock").exists():
+        if not may_create:
+            raise EnviromonError(
+                f"there is no data at {data} yet: start `enviromon up` first, or name another with --data"
+            )
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (data / "lock").touch(0o600)
 
     async def run() -> Result:
         stores = open_stores(chosen.store_url, chosen.site, buckets=chosen.state_buckets)

@@ -93,6 +93,7 @@ class SqliteEventLog:
 
     def __init__(self, writer: BlockWriter | None, reader: BlockReader, checkpoints: Checkpoints) -> None:
         self.partitions = reader.partitions
+        self.log_id = reader.log_id
         self._threads = _Threads()
         self._writer = writer
         self._reader = reader

@@ -38,7 +38,7 @@ def read_connection(name: str, environment: Mapping[str, str]) -> Connection:
     endpoint = environment.get(f"{name}__tableServiceUri") or _endpoint(name, environment.get(f"{name}__accountName"))
     if not endpoint:
         raise SettingsError(
-            f"STORE_URL names the connection {name!r}: set {name} to a connection string, "
+            f"the storage connection {name!r} is not known: set {name} to a connection string, "
             f"or {name}__tableServiceUri to the account's address"
         )
     if urlsplit(endpoint).scheme != "https":

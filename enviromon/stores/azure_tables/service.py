@@ -5,7 +5,7 @@ Rules:
    own etags: that is `Lost`, and the reader of the rows finds out. A read is simply asked again.
 2. Throttling (429, 503) is waited out for as long as Retry-After says. A transaction that was sent more than once and
    then fails on a condition is `Lost` too: the condition may have been broken by itself.
-3. A table that is not there is made, whoever finds out first.
+3. A table that is not there is made, whoever finds out first, unless the account is for reading only.
 """
 
 import asyncio
@@ -87,10 +87,18 @@ class LostError(Exception):
 class Account:
     """The tables of one account whose names begin with `prefix`; opened at the first call, in its event loop."""
 
-    def __init__(self, connection: Connection, prefix: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        prefix: str,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        makes_tables: bool = True,
+    ) -> None:
         self._connection = connection
         self._prefix = prefix
         self._answer_seconds = answer_seconds
+        self._makes_tables = makes_tables
         self._service: TableServiceClient | None = None
         self._credential: DefaultAzureCredential | ManagedIdentityCredential | None = None
         self._clients: dict[str, TableClient] = {}
@@ -170,7 +178,7 @@ class Account:
 
     async def _mended(self, table: str, fault: "_Fault") -> bool:
         """Make the table where that is what was missing; raises StorageError where it cannot be made."""
-        if fault.code not in {_TABLE_GONE, _TABLE_GOING}:
+        if not self._makes_tables or fault.code not in {_TABLE_GONE, _TABLE_GOING}:
             return False
         waited = 0.0
         while True:

@@ -1,0 +1,1 @@
+"""Carrying data over: to another store, to another hub, from a deployment of the system this one grew from."""
