@@ -138,7 +138,11 @@ class Commit:
                 dead_letter(Rejection("refused", _REFUSED, x.body), stream, name, x.position, x.created) for x in new
             ]
             left[name] = OneByOne([structs.replace(x, reading=None) for x in each]) if new else None
-            _log.error("%s: the store refuses the state of %s; %d readings rejected", stream, name, len(new))
+            _log.error(
+                "%s: the store refuses the state of %s; %d readings rejected",
+                *(stream, name, len(new)),
+                extra={"device": name, "partition": stream.rpartition("/")[2], "sequence": each[0].position.sequence},
+            )
         if letters:
             await self._dead_letters.add(letters)
         return left
@@ -192,7 +196,11 @@ def _folded(arrivals: Arrivals, state: DeviceState, stream: str) -> Folded:
     try:
         return arrivals.fold(state, stream)
     except Exception:  # noqa: BLE001  # a fault of ours must not hold up the stream
-        _log.exception("the readings of %s could not be folded at once; they are folded one by one", state.device_id)
+        _log.exception(
+            "the readings of %s could not be folded at once; they are folded one by one",
+            state.device_id,
+            extra={"device": state.device_id, "partition": stream.rpartition("/")[2]},
+        )
         return arrivals.fold_singly(state, stream)
 
 

@@ -134,7 +134,12 @@ class Ingest:
         }
         if letters:
             letters.sort(key=lambda letter: (letter.sequence, letter.index))
-            _log.warning("%s: %d readings rejected, the first: %s", stream, len(letters), letters[0].detail)
+            first = letters[0]
+            _log.warning(
+                "%s: %d readings rejected, the first: %s",
+                *(stream, len(letters), first.detail),
+                extra={"device": first.device_id, "partition": first.partition, "sequence": first.sequence},
+            )
             await self._dead_letters.add(letters)
         return arrivals
 

@@ -35,6 +35,7 @@ def start(
     static: Path | None,
     reload: bool,
     verbose: bool,
+    log_format: str,
     limits: CloudLimits,
     **listeners: Any,
 ) -> None:
@@ -50,7 +51,7 @@ def start(
     settings = CloudSettings(
         app_dir=app_dir.absolute(), data=directory, static_dir=static, limits=fitting(limits), **listeners
     )
-    run_cloud(directory, _serve(LocalCloud(settings, reporter(settings.app_dir))))
+    run_cloud(directory, _serve(LocalCloud(settings, reporter(settings.app_dir, as_json=log_format == "json"))))
 
 
 async def _serve(cloud: LocalCloud) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from localcloud.json_lines import JsonLinesFormatter
 from localcloud.token_bucket import TokenBucket
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -68,9 +69,9 @@ class Damper(logging.Filter):
         return True
 
 
-def set_up_logging(*, verbose: bool) -> None:
-    """Send the log to stderr: warnings, and with `verbose` what happens besides."""
+def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:
+    """Send the log to stderr, as text or as JSON lines: warnings, and with `verbose` what happens besides."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PrintableFormatter(_FORMAT))
+    handler.setFormatter(JsonLinesFormatter() if as_json else PrintableFormatter(_FORMAT))
     handler.addFilter(Damper())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])

@@ -55,6 +55,14 @@ def cloud_options(command: Command) -> Command:
             callback=_read_limits,
             help="A JSON file of bounds on peers: docs/security.md.",
         ),
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            is_eager=True,  # --verbose sets the log up, and needs it
+            help="The log for people or, one JSON object a line, for programs.",
+        ),
         click.option("--verbose", is_flag=True, help="Show more of what happens.", callback=_set_up_logging),
     )
     for option in reversed(options):
@@ -62,8 +70,8 @@ def cloud_options(command: Command) -> Command:
     return command
 
 
-def _set_up_logging(_context: click.Context, _option: click.Parameter, verbose: bool) -> bool:  # noqa: FBT001
-    set_up_logging(verbose=verbose)
+def _set_up_logging(context: click.Context, _option: click.Parameter, verbose: bool) -> bool:  # noqa: FBT001
+    set_up_logging(verbose=verbose, as_json=context.params["log_format"] == "json")
     return verbose
 
 

@@ -48,7 +48,7 @@ def up(**options: Any) -> None:
 async def _serve(options: dict[str, Any]) -> None:
     stop = stop_signal()
     read_key = _read_key(options)
-    report = reporter(app_directory(), only_failures=not options["verbose"])
+    report = reporter(app_directory(), only_failures=not options["verbose"], as_json=options["log_format"] == "json")
     cloud = LocalCloud(_settings(options, read_key), report)
     await cloud.start()
     simulation = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localcloud.functions.invocation import Invocation
+from localcloud.json_lines import invocation_line
 
 _FILE_WIDTH = 240  # a URL in a file or pipe shall not be broken
 
@@ -42,10 +43,18 @@ def print_functions(rows: "Sequence[FunctionInfo]", console: "Console | None" = 
     console.print(table)
 
 
-def reporter(app_dir: Path, *, only_failures: bool = False) -> "Callable[[Invocation], None]":
-    """Return what prints a line per invocation, and for one that failed the stack as far as it is the app's own."""
+def reporter(app_dir: Path, *, only_failures: bool = False, as_json: bool = False) -> "Callable[[Invocation], None]":
+    """Return what prints a line per invocation, and for one that failed the stack as far as it is the app's own.
+
+    JSON goes to stderr, where the rest of the log is.
+    """
 
     def report(invocation: Invocation) -> None:
+        if as_json:
+            if invocation.error is not None or not only_failures:
+                stack = None if invocation.error is None else cut_traceback(invocation.error, app_dir)
+                click.echo(invocation_line(invocation, stack), err=True)
+            return
         if invocation.error is None:
             if not only_failures:
                 click.echo(format_invocation(invocation))

@@ -1,6 +1,7 @@
 """What a device may get wrong, sent by the official SDK through the whole system."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ BAD = {
 }
 
 
-@pytest.fixture
-def client(system):
+@contextmanager
+def clumsy_device(system):
     device = system.device("clumsy")
     ca = Path(device["caFile"]).read_text()
     connected = IoTHubDeviceClient.create_from_connection_string(
@@ -35,6 +36,12 @@ def client(system):
     connected.connect()
     yield connected
     connected.shutdown()
+
+
+@pytest.fixture
+def client(system):
+    with clumsy_device(system) as connected:
+        yield connected
 
 
 def test_each_bad_message_is_a_dead_letter_and_its_neighbours_are_unharmed(system, client):
@@ -57,3 +64,19 @@ def test_one_bad_item_of_an_array_harms_no_other(system, client):
     assert (ledger["accepted"], ledger["rejected"]) == (2, 1)
     (letter,) = system.cli("dead-letters")
     assert (json.loads(letter["body"]), letter["index"]) == ({"temperature": "x"}, 1)
+
+
+def test_the_log_as_json_says_which_reading_of_which_device_was_refused(stopped_system):
+    system = stopped_system
+    system.start("--log-format", "json", "--verbose")
+    with clumsy_device(system) as client:
+        client.send_message('{"temperature": 20}')
+        client.send_message('{"temperature": 999}')
+        eventually(lambda: system.ledger()["rejected"])
+    system.stop()
+    lines = [json.loads(line) for line in system.log.read_text().splitlines()]
+    (refused,) = (line for line in lines if "readings rejected" in line["message"])
+    assert (refused["level"], refused["device"], refused["sequence"]) == ("warning", "clumsy", 1)
+    told = [line for line in lines if line.get("function") == "telemetry"]
+    assert {line["partition"] for line in told} == {int(refused["partition"])}
+    assert (told[0]["first_sequence"], told[-1]["last_sequence"]) == (0, 1)
