@@ -8,8 +8,9 @@ shell carries out actions in their order; after a Close there are no more.
 those of earlier Commits (4.6.0-2). Nothing else writes a PUBACK.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
+from itertools import chain, repeat
 from typing import Any, ClassVar, cast
 
 import msgspec
@@ -27,6 +28,7 @@ from localcloud.iothub.packets import (
     PingReq,
     PubAck,
     Publish,
+    Publishes,
     Subscribe,
     Unsubscribe,
 )
@@ -179,17 +181,20 @@ class Session:
         actions: list[Action] = []
         events: list[Event] = []
         pubacks: list[int] = []
-        size, envelopes, limit = 0, self._envelopes, self._limits.message_bytes
-        for packet in received:
-            if type(packet) is not Publish or packet.qos > 1 or self._state is not _State.OPEN:
+        size, limit = 0, self._limits.message_bytes
+        for packet in chain.from_iterable(map(self._unrolled, received)):
+            if type(packet) is Publishes:
+                events += map(Event, repeat(self._envelopes[packet.topic]), packet.payloads)
+                pubacks += packet.packet_ids
+                size += sum(map(len, packet.payloads)) + len(packet.topic) * len(packet.payloads)
+            elif type(packet) is not Publish or packet.qos > 1 or self._state is not _State.OPEN:
                 actions += self._handle(packet)
             else:
                 weight = len(packet.payload) + len(packet.topic)
-                meaning: Envelope | list[Action] | None = envelopes.get(packet.topic)
-                if meaning is None or weight > limit or packet.retain:
-                    meaning = self._resolve(packet, weight)
-                    if type(meaning) is Envelope:
-                        size += _bytes_of(packet.topic, meaning)
+                known = None if packet.retain or weight > limit else self._envelopes.get(packet.topic)
+                meaning = known or self._resolve(packet, weight)
+                if type(meaning) is Envelope and known is None:
+                    size += _bytes_of(packet.topic, meaning)
                 if type(meaning) is Envelope:
                     events.append(Event(meaning, packet.payload))
                     size += weight
@@ -203,6 +208,16 @@ class Session:
             # In front of a Close, so that what came before the fault is kept.
             actions.insert(0, Commit(events, packets.encode_pubacks(pubacks), size))
         return actions
+
+    def _unrolled(self, packet: Packet) -> Sequence[Packet]:
+        """Return the packet, or its PUBLISHes one by one where the cache does not know them or one may be too large."""
+        if type(packet) is not Publishes or (
+            self._state is _State.OPEN
+            and packet.topic in self._envelopes
+            and max(map(len, packet.payloads)) + len(packet.topic) <= self._limits.message_bytes
+        ):
+            return (packet,)
+        return packet.singly()
 
     def _resolve(self, packet: Publish, weight: int) -> Envelope | list[Action]:
         """Find out what a PUBLISH means that the cache does not know."""

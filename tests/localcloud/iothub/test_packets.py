@@ -17,6 +17,7 @@ from localcloud.iothub.packets import (
     PingReq,
     PubAck,
     Publish,
+    Publishes,
     Subscribe,
     Unsubscribe,
     Will,
@@ -45,6 +46,7 @@ STREAM = b"".join(data for data, _ in EXAMPLES)
 
 
 def decode(data: bytes, *cuts: int, limit: int = LIMIT) -> list[Packet]:
+    """Return the packets one by one, however many of them came together."""
     decoder, edges = Decoder(limit), [0, *sorted(cuts), len(data)]
     return [packet for start, stop in pairwise(edges) for packet in fed(decoder, data[start:stop])]
 
@@ -54,7 +56,7 @@ def fed(decoder: Decoder, data: bytes) -> list[Packet]:
     found = decoder.feed(data)
     while decoder.has_more:
         found += decoder.feed(b"")
-    return found
+    return [one for packet in found for one in (packet.singly() if isinstance(packet, Publishes) else [packet])]
 
 
 @pytest.mark.parametrize(("data", "packet"), EXAMPLES)
@@ -65,6 +67,35 @@ def test_each_packet_is_read_as_sent(data: bytes, packet: Packet) -> None:
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_any_division_into_reads_gives_the_same_packets(cuts: list[int]) -> None:
     assert decode(STREAM, *cuts) == [packet for _, packet in EXAMPLES]
+
+
+def test_publishes_of_one_topic_in_a_row_come_together() -> None:
+    one, two, three = (mqtt.publish("a/b", b"x" * 200, number) for number in (1, 2, 3))
+    others = [mqtt.publish("a/b", b"", 4, flags=0b1001), mqtt.publish("a/c", b"", 5), mqtt.publish("a/b", b"", 6)]
+    decoder = Decoder(LIMIT)
+    assert decoder.feed(one + two[:50]) == [Publish(b"a/b", b"x" * 200, 1, 1, False)]
+    assert decoder.feed(two[50:] + three + b"".join(others)) == [
+        Publishes(b"a/b", [b"x" * 200] * 2, [2, 3]),
+        Publish(b"a/b", b"", 1, 4, True),
+        Publish(b"a/c", b"", 1, 5, False),
+        Publish(b"a/b", b"", 1, 6, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        mqtt.publish("a", b"x" * 96, 3),
+        b"\x32\x04\x00\x01a\x00",
+        b"\x32\x05\x00\x01a\x00\x00",
+        b"\x32\xff\xff\xff\xff\x7f",
+    ],
+    ids=["too long", "without a packet id", "packet id 0", "a length of five bytes"],
+)
+def test_a_run_ends_where_a_packet_breaks_the_protocol(bad: bytes) -> None:
+    good = b"".join(mqtt.publish("a", b"", number) for number in (1, 2))
+    found = decode(good + bad + good, limit=100)
+    assert [type(packet) for packet in found] == [Publish, Publish, Malformed]
 
 
 def test_one_byte_at_a_time_gives_the_same_packets() -> None:

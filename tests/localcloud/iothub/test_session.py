@@ -52,6 +52,34 @@ def test_the_events_of_a_read_are_one_commit_in_front_of_what_ends_the_connectio
     assert close.reason is Reason.FOREIGN_TOPIC
 
 
+def test_a_run_of_publishes_is_what_it_is_one_by_one() -> None:
+    """Messages of one topic in a row come in one go; a too large one among them closes as it would alone."""
+    large = b"x" * (LIMITS.message_bytes + 1)
+    bodies = [b"1", b"2", b"3", large, b"5"]
+    stream = [mqtt.publish(EVENTS, content, number + 1) for number, content in enumerate(bodies)]
+    one_go, singly = opened(), opened()
+    first = one_go.receive(stream[0]) + one_go.receive(b"".join(stream[1:]))
+    second = [action for packet in stream for action in singly.receive(packet)]
+    for actions in (first, second):
+        commits = [action for action in actions if isinstance(action, Commit)]
+        assert [event.body for commit in commits for event in commit.events] == bodies[:3]
+        assert b"".join(commit.pubacks for commit in commits) == b"".join(
+            b"\x40\x02" + number.to_bytes(2, "big") for number in (1, 2, 3)
+        )
+        assert isinstance(actions[-1], Close)
+        assert actions[-1].reason is Reason.OVERSIZED
+    sizes = [sum(action.size for action in actions if isinstance(action, Commit)) for actions in (first, second)]
+    assert sizes[0] == sizes[1] > 3 * len(EVENTS)
+
+
+def test_requests_to_one_topic_in_a_row_are_each_answered() -> None:
+    session = opened()
+    session.receive(mqtt.subscribe(1, ("$iothub/twin/res/#", 0)))
+    request = mqtt.publish("$iothub/twin/GET/?$rid=1", b"", 2)
+    answers = session.receive(request * 3)
+    assert [type(action) for action in answers] == [Commit, Send, Send, Send]
+
+
 def test_messages_to_one_topic_share_one_envelope_and_the_cache_is_bounded() -> None:
     session = opened()
     topics = [EVENTS, EVENTS + "a=1", EVENTS, EVENTS + "a=2", EVENTS + "a=3"]
