@@ -22,12 +22,12 @@ FREE_PORTS = [f"--{name}-port=0" for name in ("http", "mqtt", "mqtt-plain", "htt
 
 
 class System:
-    """A running `enviromon up`; a context manager that ends it."""
+    """A running `enviromon up`, with more options where given; a context manager that ends it."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *options: str) -> None:
         self.data = data
         started = time.perf_counter()
-        command = [sys.executable, "-m", "enviromon", "up", "--data", str(data), "--json", *FREE_PORTS]
+        command = [sys.executable, "-m", "enviromon", "up", "--data", str(data), "--json", *FREE_PORTS, *options]
         with (data.parent / "up.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self._process.stdout is not None

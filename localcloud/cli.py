@@ -49,9 +49,14 @@ def start(
         sys.exit(supervise([sys.executable, "-m", "localcloud", *arguments], app_dir))
     directory = (data or app_dir / ".localcloud").absolute()
     settings = CloudSettings(
-        app_dir=app_dir.absolute(), data=directory, static_dir=static, limits=fitting(limits), **listeners
+        app_dir=app_dir.absolute(),
+        data=directory,
+        static_dir=static,
+        limits=fitting(limits),
+        json_log=log_format == "json",
+        **listeners,
     )
-    run_cloud(directory, _serve(LocalCloud(settings, reporter(settings.app_dir, as_json=log_format == "json"))))
+    run_cloud(directory, _serve(LocalCloud(settings, reporter(settings.app_dir, as_json=settings.json_log))))
 
 
 async def _serve(cloud: LocalCloud) -> None:

@@ -23,9 +23,12 @@ from localcloud.data_directory import describe_running
 from localcloud.exposition import exposition
 from localcloud.functions.access import origin_host
 from localcloud.functions.console import format_load_error
+from localcloud.functions.counters import FunctionCounters, total
 from localcloud.functions.host import FunctionsHost
 from localcloud.functions.invocation import Invocation
 from localcloud.functions.static_site import DEFAULT_CONTENT_SECURITY_POLICY
+from localcloud.functions.worker_messages import Start
+from localcloud.functions.worker_pool import WorkerPool
 from localcloud.iothub.event_log import SqliteEventLog
 from localcloud.iothub.registry import Registry
 from localcloud.iothub.rest import RegistryRest
@@ -51,6 +54,8 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the cloud listens and keeps its data. A port of 0 means any free one; None means no such listener.
 
     `https_port` None: 8443, or a free one where that is taken. `app_settings` are defaults for the app's settings.
+    `workers` are processes of their own for event hub functions; 0: all in this one. They write their log and report
+    their invocations where this process does, as `json_log` and `only_failures` say.
     """
 
     app_dir: Path
@@ -65,6 +70,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     https_port: int | None = None
     signalr_port: int = 8888
     partitions: int = 4
+    workers: int = 0
+    only_failures: bool = False
+    json_log: bool = False
     app_settings: Mapping[str, str] = msgspec.field(default_factory=dict)
     content_security_policy: str = DEFAULT_CONTENT_SECURITY_POLICY
     limits: CloudLimits = CloudLimits()
@@ -87,6 +95,7 @@ class LocalCloud:
         self.host: FunctionsHost
         self.hub: HubServer
         self.signalr: SignalRServer
+        self.workers: WorkerPool | None = None
         self.certificates: Certificates
         self.ports: dict[str, int] = {}
 
@@ -105,7 +114,7 @@ class LocalCloud:
             log = self._log = await SqliteEventLog.open(settings.data, partitions=settings.partitions)
             self._stack.push_async_callback(log.close)
             self._load_app(log, keys)
-            await self.host.start()
+            await self._start_functions(log, keys)
             await self._start_hub(log, keys, tls)
             await self._serve("http", self.host.web_app, settings.http_port, page_tls)
         except BaseException:
@@ -134,9 +143,15 @@ class LocalCloud:
     def lag(self) -> Iterator[tuple[str, str, int, int]]:
         """Tell how many events each function has not finished: function, consumer group, partition, events."""
         ends = self._log.ends
+        elsewhere = self.workers.positions() if self.workers else {}
         for function, group, positions in self.host.positions():
-            for partition, position in enumerate(positions):
-                yield function, group, partition, ends[partition] - 1 - position
+            finished = positions | elsewhere.get(function, {})
+            for partition, end in enumerate(ends):
+                yield function, group, partition, end - 1 - finished.get(partition, -1)
+
+    def function_counters(self) -> dict[str, FunctionCounters]:
+        """What was counted by function, in this process and in the workers."""
+        return total([self.host.counters, self.workers.counters() if self.workers else {}])
 
     def facts(self) -> dict[str, Any]:
         """What other processes need to know of the running cloud."""
@@ -182,6 +197,27 @@ class LocalCloud:
         except Exception as error:
             raise AppError(format_load_error(error, settings.app_dir)) from error
         self._stack.push_async_callback(self.host.stop)
+
+    async def _start_functions(self, log: SqliteEventLog, keys: Keys) -> None:
+        settings = self._settings
+        if not settings.workers:
+            await self.host.start()
+            return
+        await self.host.start(partitions=())
+        start = Start(
+            app_dir=str(settings.app_dir),
+            data=str(settings.data),
+            app_settings=dict(settings.app_settings),
+            connections=self._connections(log, keys),
+            ca_file=str(self.certificates.ca_file),
+            verbose=logging.getLogger().isEnabledFor(logging.INFO),
+            only_failures=settings.only_failures,
+            json_log=settings.json_log,
+        )
+        self.workers = WorkerPool(settings.workers, log.partitions, start)
+        self._stack.push_async_callback(self.workers.stop)
+        log.listen(self.workers.announce)
+        await self.workers.start()
 
     async def _start_hub(self, log: SqliteEventLog, keys: Keys, tls: ssl.SSLContext) -> None:
         settings = self._settings

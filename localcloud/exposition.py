@@ -2,10 +2,12 @@
 
 The app's are whatever stands in prometheus_client's default registry: a function app that uses that library, the usual
 one, sees its figures here without further ado. This process's own (memory, processor time, start) stand there as well.
+With function workers it is the sum over all processes.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from localcloud.figures import app_figures
 from localcloud.functions.counters import DURATION_BOUNDS, FunctionCounters
 
 if TYPE_CHECKING:
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
 def exposition(cloud: "LocalCloud") -> str:
     """Return the metrics as text."""
     # Imported at the first scrape: whoever does not scrape does not pay for it.
-    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(cloud))
-    return (generate_latest(registry) + generate_latest(REGISTRY)).decode()
+    figures = app_figures() if cloud.workers is None else cloud.workers.figures(app_figures())
+    return generate_latest(registry).decode() + figures
 
 
 class _Collector:
@@ -46,7 +49,9 @@ class _Collector:
         for name in signalr.__struct_fields__:
             if name != "connections":
                 yield CounterMetricFamily(f"signalr_{name}", _SIGNALR.get(name, name), value=getattr(signalr, name))
-        yield from _functions(self._cloud.host.counters)
+        if self._cloud.workers is not None:
+            yield GaugeMetricFamily("function_workers", "Function workers that run.", value=self._cloud.workers.live)
+        yield from _functions(self._cloud.function_counters())
         lag = GaugeMetricFamily(
             "eventhub_lag_events", "Events not yet finished.", labels=["function", "consumer_group", "partition"]
         )

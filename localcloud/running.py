@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -22,6 +23,9 @@ from localcloud.limits import OTHER_FILES, CloudLimits, LimitsError, read_limits
 from localcloud.logs import set_up_logging
 from localcloud.sqlite import SchemaTooNewError
 
+GARBAGE_THRESHOLD = 10_000
+"""A batch holds a thousand events and what is made of them: with Python's 700, the collector would look through all of
+them several times a batch."""
 LONGEST_STOP_SECONDS = 8.0
 """An orderly stop takes 2 s, and at worst twice as long where disk, functions and viewers are all slow."""
 _MANY_FILES = 1 << 16
@@ -63,6 +67,13 @@ def cloud_options(command: Command) -> Command:
             is_eager=True,  # --verbose sets the log up, and needs it
             help="The log for people or, one JSON object a line, for programs.",
         ),
+        click.option(
+            "--workers",
+            type=click.IntRange(0, 64),
+            default=0,
+            show_default=True,
+            help="Processes of their own for event hub functions; 0: all in one.",
+        ),
         click.option("--verbose", is_flag=True, help="Show more of what happens.", callback=_set_up_logging),
     )
     for option in reversed(options):
@@ -98,13 +109,19 @@ def fitting(limits: CloudLimits) -> CloudLimits:
 
 def run_cloud(data: Path, main: Coroutine[Any, Any, None]) -> None:
     """Run `main` while holding the data directory. Raises click.ClickException for what the operator can mend."""
-    sys.setswitchinterval(SWITCH_SECONDS)
+    set_up_interpreter()
     try:
         with exclusive_data_directory(data):
             run_async(main)
     except _OPERATORS_ERRORS as error:
         main.close()
         raise click.ClickException(str(error)) from error
+
+
+def set_up_interpreter() -> None:
+    """Set what every process of the cloud runs with."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 def _raise_descriptor_limit() -> int:

@@ -82,6 +82,9 @@ def _settings(options: dict[str, Any], read_key: str | None) -> CloudSettings:
         app_settings=app_settings,
         content_security_policy=PAGE_POLICY,
         limits=fitting(options["limits"]),
+        workers=options["workers"],
+        only_failures=not options["verbose"],
+        json_log=options["log_format"] == "json",
         **listeners,
     )
 

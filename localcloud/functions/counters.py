@@ -1,6 +1,7 @@
 """What is counted per function, for whoever exports metrics. Plain numbers, written by the host only."""
 
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -18,6 +19,16 @@ class FunctionCounters(msgspec.Struct):
     duration_seconds: float = 0.0
     durations: list[int] = msgspec.field(default_factory=lambda: [0] * (len(DURATION_BOUNDS) + 1))
 
+    def __add__(self, other: "FunctionCounters") -> "FunctionCounters":
+        return FunctionCounters(
+            self.invocations + other.invocations,
+            self.failures + other.failures,
+            self.retries + other.retries,
+            self.events + other.events,
+            self.duration_seconds + other.duration_seconds,
+            [one + another for one, another in zip(self.durations, other.durations, strict=True)],
+        )
+
     def observe(self, seconds: float, events: int, *, failed: bool) -> None:
         """Count one invocation that took `seconds` with `events` events."""
         self.invocations += 1
@@ -25,3 +36,12 @@ class FunctionCounters(msgspec.Struct):
         self.events += events
         self.duration_seconds += seconds
         self.durations[bisect_left(DURATION_BOUNDS, seconds)] += 1
+
+
+def total(parts: Iterable[Mapping[str, FunctionCounters]]) -> dict[str, FunctionCounters]:
+    """Add up counters by function."""
+    sums: dict[str, FunctionCounters] = {}
+    for part in parts:
+        for function, counters in part.items():
+            sums[function] = sums[function] + counters if function in sums else counters
+    return sums

@@ -9,6 +9,7 @@ Rules, those of EventHubListener.PartitionProcessor in Azure/azure-sdk-for-net:
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,28 +47,46 @@ class EventHubTrigger:
         self._log = log
         self._limits = limits
         self._report = report
-        self._partitions: list[_Partition] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._running: dict[int, tuple[_Partition, asyncio.Task[None]]] = {}
 
-    async def start(self) -> None:
-        """Register the consumer group and begin to read. Raises what the log raises."""
+    async def start(self, partitions: Collection[int] | None = None) -> None:
+        """Register the consumer group and read these partitions, all by default. Raises what the log raises."""
         await self._log.register(self.group)
-        for number in range(self._log.partitions):
-            partition = _Partition(self, number)
-            self._partitions.append(partition)
-            self._tasks.append(asyncio.create_task(partition.run(), name=f"{self.invoker.function.name}/{number}"))
+        await self.run(range(self._log.partitions) if partitions is None else partitions, 0.0)
 
-    async def stop(self, grace: float) -> None:
-        """Let running batches end within `grace` seconds; then cancel them, without a checkpoint."""
-        for partition, task in zip(self._partitions, self._tasks, strict=True):
+    @property
+    def partitions(self) -> Collection[int]:
+        """The partitions that are read, those that are about to end included."""
+        return self._running.keys()
+
+    async def run(self, partitions: Collection[int], grace: float) -> None:
+        """Read these partitions and no others.
+
+        A batch of another may end within `grace` seconds; then it is cancelled, without a checkpoint.
+        """
+        for number in partitions:
+            if number not in self._running:
+                partition = _Partition(self, number)
+                task = asyncio.create_task(partition.run(), name=f"{self.invoker.function.name}/{number}")
+                self._running[number] = partition, task
+        leaving = [number for number in self._running if number not in partitions]
+        for number in leaving:
+            partition, task = self._running[number]
             partition.stopping = True
             if not partition.busy:
                 task.cancel()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=grace)
+        tasks = [self._running[number][1] for number in leaving]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for number in leaving:
+            del self._running[number]
+
+    async def stop(self, grace: float) -> None:
+        """Read nothing any more; see `run`."""
+        await self.run((), grace)
 
     async def next_batch(self, partition: int, position: int) -> "list[StoredEvent]":
         """Wait for 1 to `maximum` events beyond `position`; fewer than `minimum` only after `max_wait`."""
@@ -99,9 +118,9 @@ class EventHubTrigger:
         await self._log.commit(self.group, partition, position)
 
     @property
-    def positions(self) -> list[int]:
-        """Per partition the last sequence number that the function has finished, -1 before the first."""
-        return [partition.position for partition in self._partitions]
+    def positions(self) -> dict[int, int]:
+        """By partition that is read the last sequence number that the function has finished, -1 before the first."""
+        return {number: partition.position for number, (partition, _) in self._running.items()}
 
     def report(self, invocation: Invocation) -> None:
         """Hand a line to the report."""

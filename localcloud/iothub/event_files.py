@@ -117,7 +117,15 @@ class BlockReader:
 
     def ends(self) -> list[int]:
         """Return per partition the sequence number after its last event."""
-        return [0 if (block := self.newest(partition)) is None else block.end for partition in range(self.partitions)]
+        return [self._end(partition) for partition in range(self.partitions)]
+
+    def _end(self, partition: int) -> int:
+        low = partition << _PARTITION_SHIFT
+        last = self.connection.execute(
+            "SELECT id, count FROM blocks WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
+            (low, low + (1 << _PARTITION_SHIFT) - 1),
+        ).fetchall()
+        return last[0][0] - low + last[0][1] if last else 0
 
     def close(self) -> None:
         """Close the file."""

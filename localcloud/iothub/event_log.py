@@ -101,6 +101,7 @@ class SqliteEventLog:
         self._ends = reader.ends()
         self._appended = [asyncio.Event() for _ in range(self.partitions)]
         self._recent = [_RecentBlocks() for _ in range(self.partitions)]
+        self._listeners: list[Callable[[Sequence[int]], None]] = []
 
     @classmethod
     async def open(
@@ -148,7 +149,18 @@ class SqliteEventLog:
         blocks = await _in(self._threads.commit, lambda: writer.append(batch_id, events))
         for partition, run in blocks.items():
             self._recent[partition].extend(run)
-        self._publish(writer.ends())
+        ends = writer.ends()
+        self._publish(ends)
+        for listener in self._listeners:
+            listener(ends)
+
+    def listen(self, listener: Callable[[Sequence[int]], None]) -> None:
+        """Call the listener after each append with the sequence number after each partition's last event."""
+        self._listeners.append(listener)
+
+    def notice(self, ends: Sequence[int]) -> None:
+        """Take another process's word for how far the log goes, so that readers need not wait for their own look."""
+        self._publish(ends)
 
     def _publish(self, ends: Sequence[int]) -> None:
         for partition, end in enumerate(ends):
@@ -169,14 +181,17 @@ class SqliteEventLog:
         return list(islice(chain.from_iterable(block.stored(start, limit) for block in blocks), limit))
 
     async def wait(self, partition: int, after: int) -> None:
-        """See EventLog. An append of this process wakes at once, one of another within a quarter of a second."""
+        """See EventLog. An append of this process wakes at once, one of another at its `notice` or within 0.25 s."""
         while self._ends[partition] <= after + 1:
             appended = self._appended[partition]
             if self._writer is not None:
                 await appended.wait()
                 continue
-            await asyncio.sleep(_POLL_SECONDS)
-            self._publish(await _in(self._threads.read, self._reader.ends))
+            try:
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await appended.wait()
+            except TimeoutError:
+                self._publish(await _in(self._threads.read, self._reader.ends))
 
     async def register(self, group: str) -> None:
         """See EventLog."""
