@@ -1,11 +1,11 @@
 """The function app as Azure gets it."""
 
-import os
 import shutil
 
 import pytest
 
 from scripts.package import ROOT, shipped
+from tests.environments import python_of
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +20,5 @@ def package(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def worker_python():
-    """A Python 3.13 with Azure's own worker; without one these tests are left out, except in CI."""
-    python = ROOT / ".venv-worker/bin/python"
-    if not python.exists():
-        how = "scripts/test makes .venv-worker if there is a Python 3.13: uv python install 3.13, or pyenv install 3.13"
-        if os.environ.get("CI"):
-            pytest.fail(how)
-        pytest.skip(how)
-    return python
+    """A Python 3.13 with Azure's own worker."""
+    return python_of("worker", "and needs a Python 3.13: uv python install 3.13, or pyenv install 3.13")

@@ -13,6 +13,7 @@ import pytest
 from scripts.package import ROOT, shipped
 from tests.azure.requirements import FUNCTION_APP, applicable, pins
 from tests.enviromon.world import FunctionApp
+from tests.environments import python_of
 
 BESIDE_THE_CODE = {"function_app.py", "host.json", "requirements.txt"}
 MAX_BYTES = 500_000
@@ -127,8 +128,7 @@ def test_azds_own_matcher_which_differs_from_gits_leaves_the_same_files(littered
 
 @pytest.mark.slow
 def test_the_package_alone_runs_with_requirements_txt_alone(package, tmp_path):
-    python = ROOT / ".venv-function-app/bin/python"
-    assert python.exists(), "scripts/test makes this environment"
+    python = python_of("function-app", "of requirements.txt")
     script = Path(__file__).with_name("import_package.py")
     done = subprocess.run(
         [python, "-I", "-B", script, package], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False

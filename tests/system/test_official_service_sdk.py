@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import python_of
+
 from .conftest import eventually
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_service_sdk_manages_devices_by_the_connection_string_that_enviromon_hub_shows(system):
     hub = system.cli("hub")
-    python = ROOT / ".venv-iot-hub-service/bin/python"
-    assert python.exists(), "scripts/test makes this environment"
+    python = python_of("iot-hub-service", "on x86-64, with a Python 3.11, 3.12 or 3.13")
     done = subprocess.run(
         [python, Path(__file__).with_name("registry_service.py"), hub["connectionString"]],
         env={**os.environ, "REQUESTS_CA_BUNDLE": hub["caFile"]},
@@ -40,7 +40,7 @@ def test_the_service_sdk_manages_devices_by_the_connection_string_that_enviromon
         "left": ["given", "made"],
         "unknown policy": [401, "IotHubUnauthorizedAccess"],
     }
-    paho = [ROOT / ".venv-paho/bin/python", Path(__file__).with_name("paho_device.py")]
+    paho = [python_of("paho", "of requirements/paho.txt"), Path(__file__).with_name("paho_device.py")]
     device = [system.address, "8883", hub["caFile"], "made", made_key, '{"temperature": 4.5}']
     assert subprocess.run([*paho, *device], timeout=20, check=False).returncode == 0
     assert eventually(lambda: system.cli("state"))[0]["temperature"] == 4.5

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import python_of
+
 from .conftest import eventually
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 
 
 def test_paho_mqtt_sends_telemetry_that_arrives(system):
     device = system.device("paho")
-    command = [ROOT / ".venv-paho/bin/python", Path(__file__).with_name("paho_device.py")]
+    command = [python_of("paho", "of requirements/paho.txt"), Path(__file__).with_name("paho_device.py")]
     arguments = [system.address, "8883", device["caFile"], "paho", device["primaryKey"], '{"temperature": -1.5}']
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
