@@ -5,6 +5,7 @@ the page). The stop goes the other way: devices first, so that nothing more is a
 hear of the last batch and are told to come back.
 """
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -42,6 +43,7 @@ PREFERRED_HTTPS_PORT = 8443
 EVENT_HUB_NAME = "iothub-ehub-local"
 OWNER_POLICY = "iothubowner"
 _SHUTDOWN_SECONDS = 0.5
+_RENEWAL_SECONDS = 6 * 3600.0
 
 _logger = logging.getLogger(__name__)
 
@@ -120,6 +122,8 @@ class LocalCloud:
         except BaseException:
             await self._stack.aclose()
             raise
+        renewal = asyncio.create_task(self._renew_certificates(tls), name="certificates")
+        self._stack.callback(renewal.cancel)
         # What the start made stays: a full collection need not walk it, which took 27 ms each time.
         gc.freeze()
         self._is_ready = True
@@ -166,6 +170,20 @@ class LocalCloud:
     @property
     def _scheme(self) -> str:
         return "https" if self._settings.tls else "http"
+
+    async def _renew_certificates(self, tls: ssl.SSLContext) -> None:
+        """Look now and then whether the certificate nears its end: a cloud may run for years.
+
+        Whoever connects after that is shown the new one; the context is in use by this loop, and changed in it.
+        """
+        directory = self._settings.data / "certificates"
+        while True:
+            await asyncio.sleep(_RENEWAL_SECONDS)
+            try:
+                files = await asyncio.to_thread(ensure_certificates, directory, self._names)
+                tls.load_cert_chain(files.certificate_file, files.key_file)
+            except Exception:
+                _logger.exception("the certificate could not be looked after; trying again in %s s", _RENEWAL_SECONDS)
 
     async def _start_signalr(self, keys: Keys, tls: ssl.SSLContext | None) -> None:
         self.signalr = SignalRServer(keys.signalr, allowed_origins=self._allows_origin, limits=self._limits.signalr)

@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+from msgspec.structs import fields
 
 from enviromon import __version__
 from enviromon.app_files import page_directory
 from enviromon.cli.common import console, data_option, json_option, print_json, running_system
 from localcloud.addresses import is_free
+from localcloud.cloud import PREFERRED_HTTPS_PORT, CloudSettings
 
-PORTS = {"functions and dashboard": 7071, "MQTT": 8883, "hub HTTPS": 8443, "SignalR": 8888}
-OPTIONS = {7071: "--http-port", 8883: "--mqtt-port", 8443: "--https-port", 8888: "--signalr-port"}
+LISTENERS = {
+    "http_port": "functions and dashboard",
+    "mqtt_port": "MQTT",
+    "https_port": "hub HTTPS",
+    "signalr_port": "SignalR",
+}
 LEAST_FREE_BYTES = 1 << 30
 LEAST_PYTHON = (3, 11)
 RELEASED = dt.datetime(2026, 11, 1, tzinfo=dt.UTC).timestamp()
@@ -64,9 +70,12 @@ def _ports(data: Path) -> Iterator[Finding]:
     if running := running_system(data):
         yield Finding("ports", well=True, detail=f"`enviromon up` is running on this data: {running['url']}")
         return
-    for use, port in PORTS.items():
+    defaults = {field.name: field.default for field in fields(CloudSettings)}
+    for name, use in LISTENERS.items():
+        port = defaults[name] or PREFERRED_HTTPS_PORT
         free = is_free("127.0.0.1", port)
-        advice = f"stop the program that holds it, or give `enviromon up` another with {OPTIONS[port]}"
+        option = f"--{name.replace('_', '-')}"
+        advice = f"stop the program that holds it, or give `enviromon up` another with {option}"
         yield Finding(f"port {port}", free, f"{use}, {'free' if free else 'in use'}", advice)
 
 

@@ -1,3 +1,4 @@
+import asyncio
 import datetime as dt
 import socket
 import ssl
@@ -12,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from localcloud import certificate_authority as authority
 from localcloud.certificates import Certificates, ensure_certificates, normal_name, server_ssl_context
+from localcloud.cloud import CloudSettings, LocalCloud
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = 86_400.0
@@ -164,3 +166,36 @@ def test_names_are_written_one_way() -> None:
     assert [normal_name(name) for name in ("LocalHost.", "[::1]", "0:0:0:0:0:0:0:1", "fe80::1%eth0")] == [
         "localhost", "::1", "::1", "fe80::1",
     ]  # fmt: skip
+
+
+async def test_a_running_cloud_shows_a_certificate_that_was_issued_anew(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("localcloud.cloud._RENEWAL_SECONDS", 0.02)
+    old = ensure_certificates(tmp_path / "certificates", ["box.local"], clock=lambda: NOW.timestamp() - 300 * DAY)
+    context, before = server_ssl_context(old), certificate(old.certificate_file)
+    assert shown_by(context, old.ca_file) == before.serial_number
+    cloud = LocalCloud(CloudSettings(app_dir=tmp_path, data=tmp_path, hostname="box.local"), lambda _: None)
+    renewal = asyncio.create_task(cloud._renew_certificates(context))
+    try:
+        async with asyncio.timeout(10):
+            while shown_by(context, old.ca_file) == before.serial_number:  # noqa: ASYNC110 - what is waited for is a handshake
+                await asyncio.sleep(0.02)
+    finally:
+        renewal.cancel()
+    after = certificate(old.certificate_file)
+    assert shown_by(context, old.ca_file) == after.serial_number
+    assert after.not_valid_after_utc - before.not_valid_after_utc >= dt.timedelta(days=299)
+
+
+def shown_by(context: ssl.SSLContext, ca_file: Path) -> int:
+    """The serial number of what a strict client is shown, which it accepts."""
+    client = ssl.create_default_context(cafile=str(ca_file))
+    near, far = socket.socketpair()
+    with near, far:
+        thread = threading.Thread(target=_serve, args=(context, far))
+        thread.start()
+        with client.wrap_socket(near, server_hostname="box.local") as wrapped:
+            wrapped.recv(1)
+            shown = wrapped.getpeercert(binary_form=True)
+        thread.join()
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
