@@ -98,6 +98,13 @@ def application() -> Application:
     """Return the process's application, made at its first use. Raises SettingsError."""
     settings = read_settings()
     recorder = open_recorder(settings.instruments)
-    stores = observed(open_stores(settings.store_url, settings.site, buckets=settings.state_buckets), recorder)
+    stores = open_stores(settings.store_url, settings.site, buckets=settings.state_buckets)
+    if settings.store_faults:
+        from enviromon.stores.faulty import faulty  # noqa: PLC0415  # only who asks for it has it in the process
+
+        faults = settings.store_faults
+        unlock = settings.store_faults_unlock
+        stores = faulty(stores, faults, seed=settings.store_faults_seed, unlock=unlock, environment=os.environ)
+    stores = observed(stores, recorder)
     api = Api(stores, settings, batching=read_batching(app_directory(), os.environ))
     return Application(stores, Ingest(stores, settings), api, recorder)

@@ -69,6 +69,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     instance_memory_mb: Annotated[
         int, Meta(description="The memory of a Flex Consumption instance, for the estimate of what this costs.", ge=512)
     ] = field(name="INSTANCE_MEMORY_MB", default=2048)
+    store_faults: Annotated[
+        str,
+        Meta(description="Lets stores fail on purpose, to see what happens (docs/fault-injection.md). Never on Azure."),
+    ] = field(name="STORE_FAULTS", default="")
+    store_faults_seed: Annotated[int, Meta(description="The seed of their chances.")] = field(
+        name="STORE_FAULTS_SEED", default=0
+    )
+    store_faults_unlock: Annotated[
+        str, Meta(description="`this store fails on purpose`; without it STORE_FAULTS is refused.")
+    ] = field(name="STORE_FAULTS_UNLOCK", default="")
     occ_base_ms: Annotated[int, Meta(description="The shortest wait after a lost compare-and-set.", ge=0)] = field(
         name="OCC_BASE_MS", default=40
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import Iterator
 
@@ -13,6 +14,14 @@ class AddressError(Exception):
 def is_unspecified(host: str) -> bool:
     """Whether listening on `host` means listening on every address of this machine."""
     return host in {"", "0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can come to a listener on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def addresses_of(hostname: str) -> list[str]:

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from localcloud.addresses import addresses_of, is_free, is_unspecified, listening
+from localcloud.addresses import addresses_of, is_free, is_loopback, is_unspecified, listening
 from localcloud.certificates import ALWAYS_CERTIFIED, Certificates, ensure_certificates, server_ssl_context
 from localcloud.data_directory import describe_running
 from localcloud.exposition import exposition
+from localcloud.faults.injector import FaultCounts, FaultInjector
+from localcloud.faults.plan import FaultPlan
+from localcloud.faults.throttled_hub import ThrottledHub
 from localcloud.functions.access import origin_host
 from localcloud.functions.console import format_load_error
 from localcloud.functions.counters import FunctionCounters, total
@@ -52,6 +56,10 @@ class AppError(Exception):
     """The function app cannot be loaded; its programmer must act. The text is what Azure's host would say."""
 
 
+class FaultsRefusedError(Exception):
+    """Faults on purpose were asked for where others would suffer from them; the operator must choose."""
+
+
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the cloud listens and keeps its data. A port of 0 means any free one; None means no such listener.
 
@@ -78,6 +86,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     app_settings: Mapping[str, str] = msgspec.field(default_factory=dict)
     content_security_policy: str = DEFAULT_CONTENT_SECURITY_POLICY
     limits: CloudLimits = CloudLimits()
+    faults: FaultPlan | None = None
 
 
 class LocalCloud:
@@ -90,6 +99,10 @@ class LocalCloud:
         self._settings = settings
         self._report = report
         self._limits = settings.limits
+        self._plan = settings.faults or FaultPlan()
+        self._faults = FaultInjector(self._plan)
+        self._fault_counts: FaultCounts | None = None
+        self._app_settings = {**settings.app_settings, **self._plan.app_settings}
         self._names = _names(settings)
         self._stack = contextlib.AsyncExitStack()
         self._is_ready = False
@@ -104,9 +117,19 @@ class LocalCloud:
     async def start(self) -> None:
         """Start everything, or nothing.
 
-        Raises AddressError where a port is taken, AppError, OSError and sqlite3.Error.
+        Raises AddressError where a port is taken, FaultsRefusedError where faults are planned and others than this
+        machine could come, AppError, OSError and sqlite3.Error.
         """
         settings = self._settings
+        if settings.faults is not None:
+            if not is_loopback(settings.host):
+                raise FaultsRefusedError(
+                    f"faults on purpose are for this machine alone, not for others that come to {settings.host}: "
+                    "leave --faults out, or listen on a loopback address with --host"
+                )
+            _logger.warning("faults happen on purpose: %s", "; ".join(self._plan.describe()) or "none")
+            self._fault_counts = FaultCounts()
+            self._stack.callback(self._fault_counts.close)
         self.certificates = ensure_certificates(settings.data / "certificates", self._names)
         tls = server_ssl_context(self.certificates)
         keys = load_or_create_keys(settings.data / "keys.json")
@@ -157,6 +180,12 @@ class LocalCloud:
         """What was counted by function, in this process and in the workers."""
         return total([self.host.counters, self.workers.counters() if self.workers else {}])
 
+    def fault_counts(self) -> Mapping[str, int] | None:
+        """How often what happened on purpose, in this process and in the workers; None where nothing shall."""
+        if self._fault_counts is None:
+            return None
+        return Counter(self._fault_counts.counts) + Counter(self.workers.faults() if self.workers else {})
+
     def facts(self) -> dict[str, Any]:
         """What other processes need to know of the running cloud."""
         return {
@@ -201,7 +230,7 @@ class LocalCloud:
                 settings.app_dir,
                 event_hub=lambda _namespace, _name: log,
                 keys=keys,
-                settings=settings.app_settings,
+                settings=self._app_settings,
                 connections=self._connections(log, keys),
                 static_dir=settings.static_dir,
                 allowed_hosts=self._names,
@@ -211,6 +240,7 @@ class LocalCloud:
                 ca_file=self.certificates.ca_file,
                 content_security_policy=settings.content_security_policy,
                 limits=self._limits.functions,
+                faults=self._faults,
             )
         except Exception as error:
             raise AppError(format_load_error(error, settings.app_dir)) from error
@@ -225,12 +255,13 @@ class LocalCloud:
         start = Start(
             app_dir=str(settings.app_dir),
             data=str(settings.data),
-            app_settings=dict(settings.app_settings),
+            app_settings=self._app_settings,
             connections=self._connections(log, keys),
             ca_file=str(self.certificates.ca_file),
             verbose=logging.getLogger().isEnabledFor(logging.INFO),
             only_failures=settings.only_failures,
             json_log=settings.json_log,
+            faults=settings.faults,
         )
         self.workers = WorkerPool(settings.workers, log.partitions, start)
         self._stack.push_async_callback(self.workers.stop)
@@ -242,8 +273,12 @@ class LocalCloud:
         registry = Registry.open(settings.data / "hub.db")
         self._stack.callback(registry.close)
         policies = {OWNER_POLICY: keys.iothubowner}
-        self.hub = HubServer(
-            registry=registry, log=log, hostnames=self._names, policies=policies, limits=self._limits.iothub
+        self.hub = self._make_hub(
+            registry=registry,
+            log=self._faults.event_log(log),
+            hostnames=self._names,
+            policies=policies,
+            limits=self._limits.iothub,
         )
         self._stack.push_async_callback(self.hub.stop)
         await self._listen("mqtt", settings.mqtt_port, tls)
@@ -252,7 +287,13 @@ class LocalCloud:
         port = settings.https_port
         if port is None:
             port = PREFERRED_HTTPS_PORT if is_free(settings.host, PREFERRED_HTTPS_PORT) else 0
-        await self._serve("https", RegistryRest(self.hub).app, port, tls)
+        rest = RegistryRest(self.hub).app
+        if isinstance(self.hub, ThrottledHub):
+            rest.middlewares.append(self.hub.refuse_beyond_quota)
+        await self._serve("https", rest, port, tls)
+
+    def _make_hub(self, **options: Any) -> HubServer:
+        return ThrottledHub(self._plan.throttle, **options) if self._plan.throttle else HubServer(**options)
 
     async def _listen(self, name: str, port: int, tls: ssl.SSLContext | None) -> None:
         with listening(self._settings.host, port, f"--{name}-port"):

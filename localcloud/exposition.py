@@ -58,6 +58,11 @@ class _Collector:
         for function, group, partition, behind in self._cloud.lag():
             lag.add_metric([function, group, str(partition)], behind)
         yield lag
+        if (counts := self._cloud.fault_counts()) is not None:
+            faults = CounterMetricFamily("injected_faults", "What went wrong on purpose.", labels=["fault"])
+            for fault, count in counts.items():
+                faults.add_metric([fault], count)
+            yield faults
 
 
 _HUB = {

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import click
 
 from localcloud.addresses import AddressError
-from localcloud.cloud import AppError
+from localcloud.cloud import AppError, FaultsRefusedError
 from localcloud.data_directory import DataDirectoryInUseError, exclusive_data_directory
+from localcloud.faults.plan import FaultPlan, FaultPlanError, parse_plan
 from localcloud.limits import OTHER_FILES, CloudLimits, LimitsError, read_limits, within
 from localcloud.logs import set_up_logging
 from localcloud.sqlite import SchemaTooNewError
@@ -39,7 +40,15 @@ Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
 
-_OPERATORS_ERRORS = (AddressError, AppError, DataDirectoryInUseError, SchemaTooNewError, sqlite3.Error, OSError)
+_OPERATORS_ERRORS = (
+    AddressError,
+    AppError,
+    DataDirectoryInUseError,
+    FaultsRefusedError,
+    SchemaTooNewError,
+    sqlite3.Error,
+    OSError,
+)
 
 
 def cloud_options(command: Command) -> Command:
@@ -74,6 +83,13 @@ def cloud_options(command: Command) -> Command:
             show_default=True,
             help="Processes of their own for event hub functions; 0: all in one.",
         ),
+        click.option(
+            "--faults",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            callback=_read_faults,
+            metavar="FILE.toml",
+            help="Let things go wrong on purpose; only on this machine.",
+        ),
         click.option("--verbose", is_flag=True, help="Show more of what happens.", callback=_set_up_logging),
     )
     for option in reversed(options):
@@ -105,6 +121,20 @@ def fitting(limits: CloudLimits) -> CloudLimits:
             *(limits.sockets(), limits.sockets() + OTHER_FILES),
         )
     return fit
+
+
+def _read_faults(_context: click.Context, _option: click.Parameter, file: Path | None) -> FaultPlan | None:
+    """Read the plan of faults, and say loudly that there is one."""
+    if file is None:
+        return None
+    try:
+        plan = parse_plan(file.read_text(), str(file))
+    except (FaultPlanError, OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(str(error)) from error
+    click.secho(f"FAULTS ON PURPOSE, by {file} (seed {plan.seed}):", fg="red", bold=True, err=True)
+    for line in plan.describe():
+        click.secho(f"  {line}", fg="red", err=True)
+    return plan
 
 
 def run_cloud(data: Path, main: Coroutine[Any, Any, None]) -> None:

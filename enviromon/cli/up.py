@@ -1,7 +1,6 @@
 """`enviromon up`: the whole system in one process, ready in a second."""
 
 import asyncio
-import ipaddress
 import json
 import logging
 import secrets
@@ -16,6 +15,7 @@ from enviromon.cli.common import data_option, json_option, local_store_url
 from enviromon.cli.simulate import local_target, start_simulator
 from enviromon.errors import EnviromonError
 from enviromon.simulator import Plan
+from localcloud.addresses import is_loopback
 from localcloud.cloud import EVENT_HUB_NAME, CloudSettings, LocalCloud
 from localcloud.functions.console import reporter
 from localcloud.private_files import write_private
@@ -78,27 +78,21 @@ def _settings(options: dict[str, Any], read_key: str | None) -> CloudSettings:
         data=options["data"],
         host=options["host"],
         hostname=options["hostname"],
-        tls=not _is_loopback(options["host"]),
+        tls=not is_loopback(options["host"]),
         app_settings=app_settings,
         content_security_policy=PAGE_POLICY,
         limits=fitting(options["limits"]),
         workers=options["workers"],
         only_failures=not options["verbose"],
         json_log=options["log_format"] == "json",
+        faults=options["faults"],
         **listeners,
     )
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _read_key(options: dict[str, Any]) -> str | None:
     """The key that readers need: none on this machine alone or with --open-reads, else one that stays the same."""
-    if options["open_reads"] or _is_loopback(options["host"]):
+    if options["open_reads"] or is_loopback(options["host"]):
         return None
     path: Path = options["data"] / "read.key"
     if not path.exists():

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from localcloud.faults.injector import FaultInjector
+from localcloud.faults.plan import FaultPlan
 from localcloud.functions.access import LOOPBACK_HOSTS, cors_rules
 from localcloud.functions.app import AppFunction, connection_name, load_app
 from localcloud.functions.bindings import event_hub_address
@@ -78,7 +80,7 @@ class FunctionsHost:
     `settings` are defaults for app settings; the environment and local.settings.json win. `connections` are connection
     strings by binding type, for bindings whose own setting is missing. `event_hub` gives the log for a namespace's
     host name and an event hub's name. `report` gets one line per invocation. `ca_file` is trusted
-    besides the system's certificates when messages go to a SignalR service over TLS.
+    besides the system's certificates when messages go to a SignalR service over TLS. `faults` happen on purpose.
     Raises ConfigurationError, SettingError, RouteError, ScheduleError, DuplicateConsumerGroupError,
     and what fails the app's indexing in Azure.
     """
@@ -99,6 +101,7 @@ class FunctionsHost:
         ca_file: Path | None = None,
         content_security_policy: str = DEFAULT_CONTENT_SECURITY_POLICY,
         limits: HttpLimits | None = None,
+        faults: FaultInjector | None = None,
         environment: MutableMapping[str, str] = os.environ,
     ) -> None:
         local = read_local_settings(app_dir)
@@ -108,6 +111,7 @@ class FunctionsHost:
         self._event_hub = event_hub
         self._report = _harmless(report)
         self._ca_file = ca_file
+        self._faults = faults or FaultInjector(FaultPlan())
         self._threads = _thread_pool(environment)
         self._session: ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
@@ -163,9 +167,9 @@ class FunctionsHost:
         }
         self._outputs_use_tls |= any(output.uses_tls for output in outputs.values())
         return Invoker(
-            function,
+            self._faults.function(function),
             inputs={binding.name: SignalRConnectionInfo(binding, settings) for binding in function.inputs},
-            outputs=outputs,
+            outputs={name: self._faults.output(function.name, output) for name, output in outputs.items()},
             threads=self._threads,
             timeout=time_span(self._configuration.function_timeout),
         )
@@ -176,7 +180,7 @@ class FunctionsHost:
         options = self._configuration.extensions.event_hubs
         return EventHubTrigger(
             invoker,
-            self._event_hub(address.namespace, address.name),
+            self._faults.event_log(self._event_hub(address.namespace, address.name)),
             address,
             limits=BatchLimits(
                 options.max_event_batch_size, options.min_event_batch_size, time_span(options.max_wait_time) or 0.0

@@ -14,6 +14,8 @@ import socket
 import sys
 from pathlib import Path
 
+from localcloud.faults.injector import FaultCounts, FaultInjector
+from localcloud.faults.plan import FaultPlan
 from localcloud.figures import app_figures
 from localcloud.functions.console import reporter
 from localcloud.functions.host import FunctionsHost
@@ -40,6 +42,7 @@ class _Worker:
         self._log = log
         self._host = host
         self._writer = writer
+        self._faults = FaultCounts()
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -65,7 +68,7 @@ class _Worker:
         if not self._writer.is_closing():
             host = self._host
             positions = {function: by_partition for function, _, by_partition in host.positions()}
-            report = Report(sorted(host.partitions), host.counters, positions, app_figures())
+            report = Report(sorted(host.partitions), host.counters, positions, app_figures(), self._faults.counts)
             self._writer.write(encode(report) + b"\n")
             await self._writer.drain()
 
@@ -104,6 +107,7 @@ async def _serve(
         connections=start.connections,
         report=reporter(app_dir, only_failures=start.only_failures, as_json=start.json_log),
         ca_file=Path(start.ca_file) if start.ca_file else None,
+        faults=FaultInjector(start.faults or FaultPlan()),
     )
     await host.start(partitions=(), timers=False)
     gc.freeze()

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from localcloud.faults.plan import FaultPlan
 from localcloud.functions.counters import FunctionCounters
 
 MAX_LINE_BYTES = 1 << 20
@@ -18,6 +19,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     verbose: bool
     only_failures: bool
     json_log: bool
+    faults: FaultPlan | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, tag=True):
@@ -36,13 +38,14 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     """From a worker, at least every BEAT_SECONDS: what it runs.
 
     By function: its counters, and the last sequence number that it has finished, by partition. `figures` are those of
-    the app itself, in Prometheus' text format.
+    the app itself, in Prometheus' text format; `faults` are those that happened on purpose.
     """
 
     running: list[int]
     counters: dict[str, FunctionCounters]
     positions: dict[str, dict[int, int]]
     figures: str
+    faults: dict[str, int] = {}
 
 
 BEAT_SECONDS = 0.5

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import socket
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 
@@ -45,6 +46,7 @@ class WorkerPool:
         self._live: dict[str, _Connection] = {}
         self._past: dict[str, FunctionCounters] = {}
         self._past_figures = ""
+        self._past_faults: Counter[str] = Counter()
         self._positions: dict[str, dict[int, int]] = {}
         self._ready = asyncio.Event()
         self._size = workers
@@ -83,6 +85,10 @@ class WorkerPool:
     def figures(self, ours: str) -> str:
         """Add the app's figures of all workers, those that ended included, to those of this process."""
         return added_up([ours, *(connection.figures for connection in self._live.values())], [self._past_figures])
+
+    def faults(self) -> dict[str, int]:
+        """Return how often what happened on purpose, in all workers."""
+        return sum((Counter(connection.faults) for connection in self._live.values()), self._past_faults)
 
     def positions(self) -> dict[str, dict[int, int]]:
         """Return by function and partition the last sequence number that was finished."""
@@ -124,6 +130,7 @@ class WorkerPool:
         finally:
             self._live.pop(name, None)
             self._past = total([self._past, connection.counters])
+            self._past_faults.update(connection.faults)
             if connection.figures:
                 self._past_figures = added_up([], [self._past_figures, connection.figures])
             self._leases.leave(name)
@@ -182,6 +189,7 @@ class _Connection:
         self.was_ready = False
         self.counters: dict[str, FunctionCounters] = {}
         self.figures = ""
+        self.faults: dict[str, int] = {}
         self._process = process
         self._writer = writer
         self._granted: frozenset[int] | None = None
@@ -191,6 +199,7 @@ class _Connection:
         self._heard = asyncio.get_running_loop().time()
         self.counters = report.counters
         self.figures = report.figures
+        self.faults = report.faults
 
     def silent_for(self) -> float:
         return asyncio.get_running_loop().time() - self._heard

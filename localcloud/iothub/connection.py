@@ -41,6 +41,7 @@ class Pause(Flag):
     RATE = auto()
     SAVING = auto()
     TURN = auto()
+    THROTTLE = auto()
     OUTBOUND = auto()
 
 

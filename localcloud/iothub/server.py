@@ -97,7 +97,7 @@ class HubServer:
 
         Raises OSError where the address cannot be bound.
         """
-        listener = await self._door.listen(partial(Connection, self), host, port, ssl_context)
+        listener = await self._door.listen(self.make_connection, host, port, ssl_context)
         self._listeners.append(listener)
         if self._sweep is None:
             self._tasks = [asyncio.create_task(part.run()) for part in (self._group_commit, self.sessions)]
@@ -135,6 +135,10 @@ class HubServer:
     def is_connected(self, device_id: str) -> bool:
         """Say whether the device has a connection."""
         return device_id in self._devices
+
+    def make_connection(self) -> Connection:
+        """Return the protocol of a new socket."""
+        return Connection(self)
 
     def admit(self, connection: Connection) -> bool:
         """Take in a new socket; False where there is no place."""

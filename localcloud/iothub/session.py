@@ -56,6 +56,7 @@ class Reason(Enum):
     TAKEN_OVER = "taken_over"
     STALLED = "stalled"
     UNFINISHED = "unfinished"
+    THROTTLED = "throttled"
     STOPPED = "stopped"
 
 
