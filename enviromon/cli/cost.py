@@ -31,17 +31,24 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--devices", type=COUNT, help="Devices that send.")
 @click.option("--rate", type=click.FloatRange(0), help="Messages a second, of all together.")
 @click.option("--viewers", type=click.IntRange(0, 10_000_000), help="Dashboards that are open.")
-@click.option("--viewer-hours", type=click.FloatRange(0, 24), default=24.0, show_default=True, help="Hours a day.")
+@click.option(
+    "--viewer-hours", type=click.FloatRange(0, 24), default=24.0, show_default=True, help="Hours a day that they are."
+)
 @click.option("--batch", type=click.FloatRange(1), help="Messages a batch.  [default: what the host's settings make]")
 @click.option("--partitions", type=click.IntRange(1, 32), help="The hub's.  [default: 4]")
 @click.option("--min-batch", type=COUNT, help="minEventBatchSize.  [default: the host's settings]")
 @click.option("--max-batch", type=COUNT, help="maxEventBatchSize.  [default: the host's settings]")
 @click.option("--max-wait", type=POSITIVE, help="maxWaitTime in seconds.  [default: the host's settings]")
-@click.option("--message-bytes", type=POSITIVE, help="A message's size.")
-@click.option("--update-bytes", type=POSITIVE, help="What viewers get per device.")
-@click.option("--duration", type=POSITIVE, help="Seconds that an execution takes.")
+@click.option("--message-bytes", type=POSITIVE, help="A message's size.  [default: 200]")
+@click.option("--update-bytes", type=POSITIVE, help="What viewers get per device.  [default: 560]")
+@click.option("--duration", type=POSITIVE, help="Seconds that an execution takes.  [default: 0.1]")
 @click.option("--memory-mb", type=click.IntRange(512, 4096), help="An instance's memory.  [default: 2048, Azure's own]")
-@click.option("--prices", type=click.Path(dir_okay=False, path_type=Path), default=PRICES_FILE, help="Other prices.")
+@click.option(
+    "--prices",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=PRICES_FILE,
+    help="Other prices, in the form of prices.toml.",
+)
 @click.option("--seconds", type=POSITIVE, default=5.0, show_default=True, help="How long to measure what runs.")
 @json_option
 def cost(**options: Any) -> None:
