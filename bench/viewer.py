@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
@@ -64,21 +64,32 @@ class Viewer:
 
     async def until(self, total: int, seconds: float) -> None:
         """Return once the counts shown add up to `total`. Raises TimeoutError, saying how far they got."""
+        if not await self._until(lambda: self.total >= total, seconds):
+            raise TimeoutError(f"the viewer was shown {self.total} of {total} readings")
+
+    async def until_device(self, device_id: str, count: int, seconds: float) -> None:
+        """Return once that count of the device was shown. Raises TimeoutError, saying how far it got."""
+        if not await self._until(lambda: self._counts.get(device_id, 0) >= count, seconds):
+            shown = self._counts.get(device_id, "nothing")
+            raise TimeoutError(f"the viewer was shown {shown} of {device_id}, not its count {count}")
+
+    async def _until(self, reached: Callable[[], bool], seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                while self.total < total:
+                while not reached():
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise TimeoutError(f"the viewer was shown {self.total} of {total} readings") from None
+            return False
+        return True
 
 
 @asynccontextmanager
-async def watching(url: str) -> AsyncIterator[Viewer]:
-    """Negotiate at the function app, then at SignalR, and listen by WebSocket."""
+async def watching(url: str, access: Mapping[str, str] | None = None) -> AsyncIterator[Viewer]:
+    """Negotiate at the function app, with headers that give access, then at SignalR, and listen by WebSocket."""
     viewer = Viewer()
     async with aiohttp.ClientSession() as session:
-        async with session.post(f"{url}/api/negotiate") as answer:
+        async with session.post(f"{url}/api/negotiate", headers=access) as answer:
             answer.raise_for_status()
             info = await answer.json()
         headers = {"Authorization": f"Bearer {info['accessToken']}"}
@@ -87,7 +98,7 @@ async def watching(url: str) -> AsyncIterator[Viewer]:
         async with session.post(urlunsplit(negotiate), headers=headers) as answer:
             answer.raise_for_status()
             connection = (await answer.json())["connectionToken"]
-        socket = hub._replace(scheme="ws", query=f"{hub.query}&id={connection}")
+        socket = hub._replace(scheme=hub.scheme.replace("http", "ws"), query=f"{hub.query}&id={connection}")
         async with session.ws_connect(urlunsplit(socket), headers=headers, max_msg_size=0) as stream:
             await stream.send_str(HANDSHAKE)
             if await stream.receive_str() != "{}\x1e":

@@ -1,4 +1,4 @@
-"""Registering devices at an IoT Hub, local or real, over its service REST.
+"""Registering and removing devices at an IoT Hub, local or real, over its service REST.
 
 https://learn.microsoft.com/rest/api/iothub/service/devices
 """
@@ -16,6 +16,7 @@ from enviromon.device_client import API_VERSION, sas_token
 from enviromon.errors import EnviromonError
 
 _TOKEN_SECONDS = 3600
+_ANY_ETAG = "*"
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
@@ -94,6 +95,12 @@ class HubRegistry:
             device.device_id, *await self._call("PUT", device.device_id, _body(device), device.etag)
         )
 
+    async def remove(self, device_id: str) -> None:
+        """Remove the device, which ends its connection; an unknown one is removed already. Raises RegistryError."""
+        status, answer = await self._call("DELETE", device_id, etag=_ANY_ETAG)
+        if status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
+            raise RegistryError(f"{self._hub.host} answered {status} for {device_id}: {answer.get('Message', answer)}")
+
     def _registered(self, device_id: str, status: int, device: dict[str, Any]) -> RegisteredDevice:
         if status != HTTPStatus.OK:
             raise RegistryError(f"{self._hub.host} answered {status} for {device_id}: {device.get('Message', device)}")
@@ -111,7 +118,9 @@ class HubRegistry:
     ) -> tuple[int, dict[str, Any]]:
         url = f"https://{self._hub.host}/devices/{quote(device_id, safe='')}?api-version={API_VERSION}"
         token = sas_token(self._hub.host, self._hub.key, int(self._clock()) + _TOKEN_SECONDS, self._hub.policy)
-        headers = {"Authorization": token} if etag is None else {"Authorization": token, "If-Match": f'"{etag}"'}
+        headers = {"Authorization": token}
+        if etag is not None:
+            headers["If-Match"] = etag if etag == _ANY_ETAG else f'"{etag}"'
         try:
             async with self._session.request(method, url, json=body, headers=headers) as answer:
                 return answer.status, await answer.json(content_type=None) or {}

@@ -100,7 +100,6 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     AzureWebJobsStorage__tableServiceUri: tableEndpoint
     APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
     APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
-    AZURE_CLIENT_ID: identityClientId
     IoTHubConnectionString: '@Microsoft.KeyVault(SecretUri=${eventsConnectionUri})'
     IoTHubEventHubName: eventHubName
     AzureSignalRConnectionString__serviceUri: signalREndpoint
@@ -113,7 +112,7 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     STORE_URL: 'azure-tables:AzureWebJobsStorage'
     PartitionKey: site
     READ_ACCESS: readAccess == 'key' ? 'key' : 'open'
-    READ_KEY: empty(readKeyUri) ? '' : '@Microsoft.KeyVault(SecretUri=${readKeyUri})'
+    READ_KEY: readAccess != 'key' ? '' : '@Microsoft.KeyVault(SecretUri=${readKeyUri})'
   }
 }
 
@@ -126,16 +125,16 @@ resource signIn 'Microsoft.Web/sites/config@2024-04-01' = {
       requireAuthentication: isEntra
       unauthenticatedClientAction: 'Return401'
     }
-    identityProviders: {
+    identityProviders: isEntra ? {
       azureActiveDirectory: {
-        enabled: isEntra
+        enabled: true
         registration: {
           clientId: entraClientId
           openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
         }
         validation: { allowedAudiences: [entraClientId, 'api://${entraClientId}'] }
       }
-    }
+    } : {}
     login: { tokenStore: { enabled: false } }
     httpSettings: { requireHttps: true }
   }

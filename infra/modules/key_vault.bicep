@@ -8,6 +8,7 @@ param iotHubName string
 @secure()
 param readKey string
 
+var readKeySecret = 'read-key'
 // Key Vault Secrets User: may read the secrets' values.
 var keyVaultSecretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 
@@ -39,7 +40,7 @@ resource eventsConnection 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
 
 resource reading 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(readKey)) {
   parent: vault
-  name: 'read-key'
+  name: readKeySecret
   properties: { value: readKey }
 }
 
@@ -56,4 +57,4 @@ resource readerMayRead 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 output name string = vault.name
 // Without a version: a rotated key is taken up by itself, within a day.
 output eventsConnectionUri string = '${vault.properties.vaultUri}secrets/${eventsConnection.name}'
-output readKeyUri string = empty(readKey) ? '' : '${vault.properties.vaultUri}secrets/${reading.name}'
+output readKeyUri string = '${vault.properties.vaultUri}secrets/${readKeySecret}'

@@ -52,6 +52,14 @@ async def test_a_device_is_registered_once_and_keeps_its_key(registry):
         assert await client.ensure_device("sim-2") != first
 
 
+async def test_a_removed_device_is_gone_and_gets_another_key_when_it_comes_back(registry):
+    async with registry(KEY) as client:
+        first = await client.ensure_device("sim-1")
+        await client.remove("sim-1")
+        await client.remove("sim-1")
+        assert await client.ensure_device("sim-1") != first
+
+
 async def test_a_refusal_carries_the_hubs_own_words(registry):
     wrong = base64.b64encode(b"w" * 32).decode()
     async with registry(wrong) as client:

@@ -18,7 +18,9 @@ import azure.functions as func
 import msgspec
 import yaml
 
+from enviromon.errors import SettingsError
 from enviromon.settings import Settings
+from enviromon.stores.azure_tables.connection import read_connection
 from localcloud.functions.configuration import EventHubsOptions, read_host_json, time_span
 from tests.infra.bicep import Bicep, Node, properties_of, string_of, text_of
 
@@ -41,7 +43,6 @@ OVERRIDE = "AzureFunctionsJobHost__"
 PLATFORM_SETTINGS = {
     "APPLICATIONINSIGHTS_CONNECTION_STRING": "insightsConnectionString",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "'ClientId=${identityClientId};Authorization=AAD'",
-    "AZURE_CLIENT_ID": "identityClientId",
     "AzureWebJobsStorage__credential": "'managedidentity'",
     "AzureWebJobsStorage__clientId": "identityClientId",
     "AzureWebJobsStorage__blobServiceUri": "blobEndpoint",
@@ -299,6 +300,25 @@ def settings_known(files: Files) -> Findings:
         yield f"{APP}: READ_KEY holds a key and must be a Key Vault reference"
 
 
+def store(files: Files) -> Findings:
+    """STORE_URL names a connection that the settings give, as the adapter itself reads it, to this account's tables."""
+    settings = app_settings(parsed(files[APP]))
+    url = string_of(settings["STORE_URL"]) or ""
+    kind, _, connection = url.partition(":")
+    if kind != "azure-tables":
+        yield f"{APP}: STORE_URL must be azure-tables:CONNECTION: a function app keeps no files"
+        return
+    values = {"tableEndpoint": "https://st.table.core.windows.net/", "identityClientId": "the-client"}
+    environment = {name: values.get(text_of(node), string_of(node) or "") for name, node in settings.items()}
+    try:
+        found = read_connection(connection, environment)
+    except SettingsError as error:
+        yield f"{APP}: {error}"
+        return
+    if (found.endpoint, found.client_id) != tuple(values.values()) or not found.is_managed_identity:
+        yield f"{APP}: STORE_URL's connection must reach tableEndpoint as the app's own identity"
+
+
 def batching(files: Files) -> Findings:
     """The overrides of host.json name options that the host has, and their defaults make a host.json it takes."""
     names = [name for name in app_settings(parsed(files[APP])) if name.startswith(OVERRIDE)]
@@ -473,6 +493,7 @@ ALL: tuple[Callable[[Files], Findings], ...] = (
     runtime,
     bindings,
     settings_known,
+    store,
     batching,
     routes,
     browser,
