@@ -58,14 +58,19 @@ def _stream(metadata: Mapping[str, Any]) -> str:
 def _deliveries(events: Sequence["func.EventHubEvent"]) -> Iterator[Delivery]:
     seen: dt.datetime | None = None
     milliseconds = 0
+    about: Mapping[str, str] | None = None
+    device_id = created = None
     for event in events:
-        hub: Mapping[str, str] = event.iothub_metadata or {}
+        hub = event.iothub_metadata
+        if hub is not about:  # so may the messages of one device
+            about = hub
+            device_id, created = (
+                (hub.get("connection-device-id"), hub.get("creation-time-utc")) if hub else (None, None)
+            )
         sequence, enqueued = event.sequence_number, event.enqueued_time
         if sequence is None or enqueued is None:
             raise ValueError("an event has no sequence number or no enqueued time")
         if enqueued is not seen:  # events that became durable together share it
             seen = enqueued
             milliseconds = (enqueued - (_NAIVE_EPOCH if enqueued.tzinfo is None else _EPOCH)) // _MILLISECOND
-        yield Delivery(
-            hub.get("connection-device-id"), sequence, milliseconds, hub.get("creation-time-utc"), event.get_body()
-        )
+        yield Delivery(device_id, sequence, milliseconds, created, event.get_body())

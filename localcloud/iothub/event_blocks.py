@@ -18,6 +18,7 @@ MAX_BLOCK_EVENTS = 4096
 MAX_BLOCK_BYTES = 1 << 20
 _MAX_RAW_BYTES = 256 << 20  # above any block (4,096 envelopes of 16 KiB); what a damaged length may make us allocate
 _COMPRESSION_LEVEL = 1
+_REMEMBERED_ENVELOPES = 4096
 _FORMAT = b"\x01"
 # What nearly every block says, given to the compressor beforehand: a block of one event, all there is at a low rate,
 # takes 119 bytes instead of 294 (measured). Part of format 1: not a byte of it may change.
@@ -116,7 +117,7 @@ def _block(events: Sequence[Event], first: int, offset: int, enqueued_time: int)
 
 
 class _Columns(msgspec.Struct, array_like=True, gc=False):
-    distinct: list[Envelope]
+    distinct: list[msgspec.Raw]
     indexes: list[int]
     bodies: list[bytes]
 
@@ -130,6 +131,8 @@ class BlockCodec:
         self._decompressor = zstandard.ZstdDecompressor(dict_data=dictionary)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(_Columns)
+        self._envelope_decoder = msgspec.msgpack.Decoder(Envelope)
+        self._envelopes: dict[bytes, Envelope] = {}
 
     def encode(self, block: Block) -> bytes:
         """Return the block's envelopes and bodies; its place and time are the row's business."""
@@ -147,7 +150,17 @@ class BlockCodec:
             if zstandard.frame_content_size(frame) > _MAX_RAW_BYTES:
                 raise CorruptBlockError("it claims to be larger than any block")
             columns = self._decoder.decode(self._decompressor.decompress(frame))
-            envelopes = [columns.distinct[index] for index in columns.indexes]
+            distinct = [self._envelope(bytes(raw)) for raw in columns.distinct]
+            envelopes = [distinct[index] for index in columns.indexes]
         except (zstandard.ZstdError, msgspec.MsgspecError, IndexError) as error:
             raise CorruptBlockError(str(error)) from error
         return Block(first, offset, enqueued_time, envelopes, columns.bodies)
+
+    def _envelope(self, raw: bytes) -> Envelope:
+        """Return the same object for the same bytes, as far back as is remembered: block after block repeats them."""
+        found = self._envelopes.get(raw)
+        if found is None:
+            if len(self._envelopes) >= _REMEMBERED_ENVELOPES:
+                self._envelopes.clear()
+            found = self._envelopes[raw] = self._envelope_decoder.decode(raw)
+        return found
