@@ -110,11 +110,15 @@ def _read_limits(_context: click.Context, _option: click.Parameter, path: Path |
 
 
 def fitting(limits: CloudLimits) -> CloudLimits:
-    """Return the limits, smaller where the system lets this process open fewer files, and say so."""
+    """Return the limits, smaller where the system lets this process open fewer files.
+
+    Say so: loudly where the operator chose them, for the defaults are more than most ever need.
+    """
     open_files = _raise_descriptor_limit()
     fit = within(limits, open_files)
     if fit != limits:
-        _logger.warning(
+        _logger.log(
+            logging.INFO if limits == CloudLimits() else logging.WARNING,
             "this process may open %d files: room for %d devices, %d sockets of viewers and %d of callers; for the "
             "limits as they are set (%d in all) raise it to %d: `ulimit -n`, or LimitNOFILE= of the service",
             *(open_files, fit.iothub.connections, fit.signalr.max_sockets, 2 * fit.web.sockets),
