@@ -79,7 +79,7 @@ class _ThrottledConnection(Connection):
                 _tell("throttle closed", f"{self.peer} would have to wait {wait:.0f} s: it is closed")
                 self.close(Reason.THROTTLED, "too much is waiting already")
                 return
-            if wait and Pause.THROTTLE not in self._pause:
+            if wait and not self._pause & Pause.THROTTLE:
                 self.pause(Pause.THROTTLE)
                 self._loop.call_later(wait, self.resume, Pause.THROTTLE)
         super()._commit(action)
