@@ -177,6 +177,11 @@ from azure.monitor.opentelemetry import configure_azure_monitor
 configure_azure_monitor()
 """
 
+FLUSH_LOGS = """
+from opentelemetry._logs import get_logger_provider
+get_logger_provider().force_flush()
+"""
+
 
 def run(script, tmp_path, **environment):
     environment |= {"STORE_URL": f"sqlite://{tmp_path}/otel.db", "READ_ACCESS": "open", "INSTRUMENTS": "opentelemetry"}
@@ -224,7 +229,7 @@ def test_otlp_carries_the_figures_and_a_trace_per_batch(collector, tmp_path):
 def test_application_insights_gets_figures_traces_and_logs_with_their_dimensions(collector, tmp_path):
     key = "00000000-0000-0000-0000-000000000000"
     connection = f"InstrumentationKey={key};IngestionEndpoint={collector.url}/"
-    run(AS_THE_WORKER_DOES + BATCH, tmp_path, APPLICATIONINSIGHTS_CONNECTION_STRING=connection)
+    run(AS_THE_WORKER_DOES + BATCH + FLUSH_LOGS, tmp_path, APPLICATIONINSIGHTS_CONNECTION_STRING=connection)
     items = [item for content in collector.bodies("/v2.1/track") for item in json.loads(content)]
     by_type = {}
     for item in items:
@@ -238,3 +243,9 @@ def test_application_insights_gets_figures_traces_and_logs_with_their_dimensions
     (span,) = by_type["RemoteDependencyData"]
     assert (span["name"], span["properties"]["partition"]) == ("enviromon.ingest", "3")
     assert (span["properties"]["first_sequence"], span["properties"]["last_sequence"]) == ("7", "8")
+    (record,) = [data for data in by_type["MessageData"] if "rejected" in data["message"]]
+    assert {name: record["properties"].get(name) for name in ("device", "partition", "sequence")} == {
+        "device": "d1",
+        "partition": "3",
+        "sequence": "8",
+    }
