@@ -3,9 +3,10 @@
 https://learn.microsoft.com/rest/api/iothub/service/devices
 """
 
+import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from enviromon.errors import EnviromonError
 _TOKEN_SECONDS = 3600
 _ANY_ETAG = "*"
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
+_THROTTLE_WAITS = (1.0, 5.0, 15.0, 30.0, 60.0)
+"""Seconds. A hub of tier S1 allows 100 registry operations a minute and unit, and answers 429 beyond:
+https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-quotas-throttling"""
 
 
 class HubConnection(NamedTuple):
@@ -63,10 +67,17 @@ def parse_connection_string(text: str) -> HubConnection:
 class HubRegistry:
     """The registry of one hub; use as an async context manager."""
 
-    def __init__(self, hub: HubConnection, tls: ssl.SSLContext | None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        hub: HubConnection,
+        tls: ssl.SSLContext | None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         """`tls` trusts the hub's CA; None means the system's."""
         self._hub = hub
         self._clock = clock
+        self._sleep = sleep
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls or True), timeout=_TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -121,11 +132,18 @@ class HubRegistry:
         headers = {"Authorization": token}
         if etag is not None:
             headers["If-Match"] = etag if etag == _ANY_ETAG else f'"{etag}"'
-        try:
-            async with self._session.request(method, url, json=body, headers=headers) as answer:
-                return answer.status, await answer.json(content_type=None) or {}
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise RegistryError(f"the registry at {self._hub.host} does not answer as IoT Hub's: {error}") from error
+        waits = iter(_THROTTLE_WAITS)
+        while True:
+            try:
+                async with self._session.request(method, url, json=body, headers=headers) as answer:
+                    status, content = answer.status, await answer.json(content_type=None) or {}
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                raise RegistryError(
+                    f"the registry at {self._hub.host} does not answer as IoT Hub's: {error}"
+                ) from error
+            if status != HTTPStatus.TOO_MANY_REQUESTS or (wait := next(waits, None)) is None:
+                return status, content
+            await self._sleep(wait)
 
 
 def _body(device: RegisteredDevice) -> dict[str, Any]:

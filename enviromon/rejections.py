@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from enviromon.device_state import Position
 
 LIMIT_BYTES: Final = 18_000
-"""For all streams of a device; as base64 it fits into one property of Azure Tables."""
+"""For all streams of a device: it bounds what the row of a flaky one weighs, which is written with every batch."""
 SPLIT_LIMIT: Final = 100
 
 _FIELDS: Final = 6
@@ -28,7 +28,7 @@ Place = tuple[int, int, int]
 """Sequence, index, enqueued time (ms)."""
 
 
-class Run(Struct, frozen=True, gc=False, array_like=True):
+class Run(Struct, frozen=True, gc=False, array_like=True, order=True):
     """From the first to the last reading of a run; the times (ms) are the least and the greatest enqueued time."""
 
     first_sequence: int

@@ -14,6 +14,7 @@ Rules:
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import accumulate
 from typing import Final
 
 from msgspec import Struct, structs
@@ -244,6 +245,9 @@ class _Book:
     def __init__(self, known: Rejections) -> None:
         self._known = known
         self._runs = runs_of(known)
+        self._by_place = sorted(self._runs)
+        self._reach = list(accumulate(((run.last_sequence, run.last_index) for run in self._by_place), max))
+        """How far the runs up to each one reach: those of a hub that was made anew lie among the others."""
         self._taken: set[Place] = set()
         self._new: set[Place] = set()
         self.horizon = horizon(known)
@@ -251,9 +255,16 @@ class _Book:
 
     def holds(self, place: Place) -> bool:
         """Tell whether the reading there is counted as rejected."""
-        return place not in self._taken and (
-            place in self._new or any(run.holds(place) for run in reversed(self._runs))
-        )  # fmt: skip
+        return place not in self._taken and (place in self._new or self._was_held(place))
+
+    def _was_held(self, place: Place) -> bool:
+        here = place[:2]
+        number = bisect_right(self._by_place, here, key=lambda run: (run.first_sequence, run.first_index))
+        while number and self._reach[number - 1] >= here:
+            number -= 1
+            if self._by_place[number].holds(place):
+                return True
+        return False
 
     def add(self, place: Place) -> None:
         """Count another reading as rejected."""
@@ -289,24 +300,24 @@ def _pieces(run: Run, inside: list[Place], taken: Collection[Place]) -> list[Run
     pieces: list[Run] = []
     start: tuple[int, int] | None = (run.first_sequence, run.first_index)
     end: tuple[int, int] | None = None
+    times = [run.first_time, run.last_time]
     for place in inside:
         here = place[:2]
         if place not in taken:
-            start, end = start or here, here
+            if start is None:
+                start, times = here, []
+            end = here
+            times.append(place[2])
             continue
         if start is not None and start < here:
-            pieces.append(_piece(run, start, end or _just_before(here)))
+            pieces.append(Run(*start, *(end or _just_before(here)), min(times), max(times)))
         start = end = None
     last = (run.last_sequence, run.last_index)
     if start is not None:
-        pieces.append(_piece(run, start, last))
+        pieces.append(Run(*start, *last, min(run.first_time, *times), run.last_time))
     elif (following := (inside[-1][0], inside[-1][1] + 1)) <= last:
-        pieces.append(_piece(run, following, last))
+        pieces.append(Run(*following, *last, run.first_time, run.last_time))
     return pieces
-
-
-def _piece(run: Run, first: tuple[int, int], last: tuple[int, int]) -> Run:
-    return Run(*first, *last, run.first_time, run.last_time)
 
 
 def _just_before(place: tuple[int, int]) -> tuple[int, int]:

@@ -201,7 +201,7 @@ def _private_file(output: Path | None) -> Iterator[IO[bytes]]:
 
 
 def _local_devices(data: Path) -> Iterator[Device]:
-    if not (data / "hub.db").exists():
+    if not (is_local(settings(data), data) and (data / "hub.db").exists()):
         return
     with contextlib.closing(Registry.open(data / "hub.db")) as registry:
         last = ""

@@ -269,9 +269,13 @@ class SqliteDeadLetterStore:
         """Forget the letters of these keys."""
         for start in range(0, len(letters), ROWS_PER_STATEMENT):
             keys = [self._key(letter) for letter in letters[start : start + ROWS_PER_STATEMENT]]
+            # A row-value IN would scan the table; this join finds each row by its unique index.
             statement = (
-                "DELETE FROM dead_letters WHERE (site, reason, device, stream, sequence, item, enqueued_time)"  # noqa: S608
-                f" IN (VALUES {_placeholders(7, len(keys))})"
+                "DELETE FROM dead_letters WHERE id IN (SELECT held.id FROM"  # noqa: S608
+                f" (VALUES {_placeholders(7, len(keys))}) AS gone CROSS JOIN dead_letters AS held"
+                " ON held.site = gone.column1 AND held.reason = gone.column2 AND held.device = gone.column3"
+                " AND held.stream = gone.column4 AND held.sequence = gone.column5 AND held.item = gone.column6"
+                " AND held.enqueued_time = gone.column7)"
             )
             parameters = list(chain.from_iterable(keys))
             await self._run(partial(_execute, statement=statement, parameters=parameters))

@@ -1,4 +1,4 @@
-"""Replays over real SQLite files: cut off anywhere, run side by side, and beside live telemetry."""
+"""Replays over real stores: cut off anywhere, run side by side, and beside live telemetry."""
 
 import asyncio
 import signal
@@ -19,6 +19,14 @@ from tests.enviromon.world import T0, Troubled, World, body, delivery, with_devi
 
 SETTINGS = Settings(occ_base_ms=0, occ_cap_ms=1, occ_attempts=100)
 TENTH = Version(0, {"temperature": Line(0.1)})
+
+
+@pytest.fixture(params=["sqlite", pytest.param("azure tables", marks=pytest.mark.slow)])
+async def stores(request, tmp_path):
+    url = f"sqlite://{tmp_path}/state.db" if request.param == "sqlite" else request.getfixturevalue("tables_url")
+    opened = open_stores(url, "site")
+    yield opened
+    await opened.close()
 
 
 def replayed(stores, **options):

@@ -131,6 +131,18 @@ def test_two_letters_of_one_reading_count_once():
     assert done.state.ledger == Ledger(accepted=1)
 
 
+def test_letters_of_a_hub_that_was_made_anew_are_told_from_those_of_the_old_one():
+    old = state_of(*range(0, 100, 2), accepted=range(1, 100, 2))
+    again = [Arrival(Position(n, 0, T0 + 9000 + n), None, b"") for n in range(0, 40, 10)]
+    state = fold(old, STREAM, again).state
+    letters = [letter(n) for n in range(0, 100, 2)]
+    letters += [letter(n, enqueued_time=T0 + 9000 + n) for n in range(0, 40, 10)]
+    done = replay(state, letters, places(*letters), believing(*range(0, 100, 4)))
+    assert done.counted.rejected == -25 - 2
+    again = replay(done.state, letters, places(*letters), believing(*range(100)))
+    assert again.state.ledger.rejected == 0
+
+
 def test_a_long_run_is_replayed_without_leaving_pieces():
     state = state_of(*range(0, 3000, 3))
     letters = [letter(sequence) for sequence in range(0, 3000, 3)]
