@@ -50,6 +50,10 @@ param maxEventBatchSize int
 param minEventBatchSize int
 param maxWaitTime string
 
+@description('Where the solution\'s own figures and traces go, besides what the Functions host sends.')
+@allowed(['none', 'opentelemetry'])
+param instruments string
+
 var suffix = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = { 'azd-env-name': environmentName }
 
@@ -158,6 +162,7 @@ module functionApp 'modules/function_app.bicep' = {
     maxEventBatchSize: maxEventBatchSize
     minEventBatchSize: minEventBatchSize
     maxWaitTime: maxWaitTime
+    instruments: instruments
   }
 }
 

@@ -21,7 +21,7 @@ export interface Facts {
   readonly online: boolean;
   /** Whether something has come through the present connection. */
   readonly heard: boolean;
-  /** The server refuses us for want of the right key. */
+  /** The server refuses us for want of the right key or token. */
   readonly barred: boolean;
   /** For how many ms the server has not answered anything. */
   readonly silence: number;
@@ -61,7 +61,7 @@ function stateOf({ link, online, heard, barred, silence, newest, staleAfter, now
 }
 
 function detailOf(state: State, { newest, now, barred }: Facts): string {
-  if (state === "offline" && barred) return "a read key is needed";
+  if (state === "offline" && barred) return "not allowed to read";
   if (newest === null) return state === "waiting" ? "waiting for the first reading" : "";
   if (state === "live" || state === "stale") return `newest reading ${formatAgo(now - newest)}`;
   if (state === "waiting") return "waiting for news";

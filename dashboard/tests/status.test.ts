@@ -45,7 +45,7 @@ describe("the page is", () => {
   test("offline when the browser is, and when the key is refused", () => {
     expect(stateOf({ link: "reconnecting", online: false })).toBe("offline");
     expect(judge({ ...LIVE, link: "connecting", barred: true, newest: null })).toMatchObject({
-      ...{ state: "offline", detail: "a read key is needed" },
+      ...{ state: "offline", detail: "not allowed to read" },
     });
   });
 

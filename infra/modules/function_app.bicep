@@ -23,6 +23,7 @@ param maxInstances int
 param maxEventBatchSize int
 param minEventBatchSize int
 param maxWaitTime string
+param instruments string
 
 // With Entra ID the platform turns strangers away before the app is asked, which then lets everybody read.
 var isEntra = readAccess == 'entra'
@@ -108,6 +109,8 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     AzureFunctionsJobHost__extensions__eventHubs__maxEventBatchSize: string(maxEventBatchSize)
     AzureFunctionsJobHost__extensions__eventHubs__minEventBatchSize: string(minEventBatchSize)
     AzureFunctionsJobHost__extensions__eventHubs__maxWaitTime: maxWaitTime
+    INSTRUMENTS: instruments
+    PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: string(instruments == 'opentelemetry')
     INSTANCE_MEMORY_MB: string(instanceMemory)
     STORE_URL: 'azure-tables:AzureWebJobsStorage'
     PartitionKey: site

@@ -43,6 +43,7 @@ OVERRIDE = "AzureFunctionsJobHost__"
 PLATFORM_SETTINGS = {
     "APPLICATIONINSIGHTS_CONNECTION_STRING": "insightsConnectionString",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "'ClientId=${identityClientId};Authorization=AAD'",
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "string(instruments == 'opentelemetry')",
     "AzureWebJobsStorage__credential": "'managedidentity'",
     "AzureWebJobsStorage__clientId": "identityClientId",
     "AzureWebJobsStorage__blobServiceUri": "blobEndpoint",
@@ -54,7 +55,7 @@ PLATFORM_SETTINGS = {
 IDENTITY_FORM = {"signalR": "serviceUri", "signalRConnectionInfo": "serviceUri"}
 """The binding types that need no secret, and the part of their setting that names the service."""
 
-SOLUTION_SETTINGS = {"STORE_URL", "PartitionKey", "READ_ACCESS", "READ_KEY", "INSTANCE_MEMORY_MB"}
+SOLUTION_SETTINGS = {"STORE_URL", "PartitionKey", "READ_ACCESS", "READ_KEY", "INSTRUMENTS", "INSTANCE_MEMORY_MB"}
 """The settings of enviromon that a deployment cannot leave at their defaults."""
 
 LONGEST_WAIT_SECONDS = 600
