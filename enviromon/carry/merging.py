@@ -24,6 +24,8 @@ class Fate(StrEnum):
     UNCHANGED = "unchanged"
     NEWER = "kept, newer here"
     REFUSED = "refused, different here"
+    PRESENT = "here now"
+    """A dead letter, whether it came now or was here before: its store does not tell."""
 
 
 class Merged(Struct, frozen=True):

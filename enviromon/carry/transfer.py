@@ -192,4 +192,4 @@ class Importer:
         if letters and not self._is_dry_run:
             await self._stores.dead_letters.add(letters)
         for letter in letters:
-            self.report.add(KINDS[DeadLetterRecord], letter.device_id, Fate.WRITTEN)
+            self.report.add(KINDS[DeadLetterRecord], letter.device_id, Fate.PRESENT)
