@@ -75,6 +75,26 @@ def test_the_page_follows_an_api_and_a_signalr_service_elsewhere(page, website, 
     expect(status(page)).to_have_attribute("data-state", "live")
 
 
+@pytest.fixture
+def wanted_key(monkeypatch):
+    """Let the system that starts after this want a key of its readers."""
+    monkeypatch.setenv("READ_ACCESS", "key")
+    monkeypatch.setenv("READ_KEY", "open-sesame")
+    return "open-sesame"
+
+
+def test_the_key_of_the_address_goes_to_the_api_alone(wanted_key, page, website, send, system):  # noqa: F811
+    asked = []
+    page.on("request", lambda request: asked.append((request.url, request.headers.get("x-enviromon-key"))))
+    page.goto(f"{website()}/#key={wanted_key}")
+    send('{"temperature": 8.5}')
+    expect(value(page)).to_contain_text("8.5")
+    expect(status(page)).to_have_attribute("data-state", "live")
+    to_api = {key for url, key in asked if url.startswith(f"{system.url}/api/")}
+    assert to_api == {wanted_key}
+    assert not any(wanted_key in f"{url}{key}" for url, key in asked if not url.startswith(system.url))
+
+
 REFUSED_BY_POLICY = """(url) => new Promise((resolve) => {
     document.addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
     fetch(url).then(() => resolve("fetched"), () => {});
