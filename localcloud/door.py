@@ -90,6 +90,7 @@ class Door:
             if secured is None:
                 transport.abort()  # the peer left as its handshake ended
             else:
+                self._handshakes.discard(cast("asyncio.Task[None]", asyncio.current_task()))  # its socket counts now
                 entrance.pass_on(secured, greeter.protocol())
 
     async def _secure(

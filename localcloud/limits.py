@@ -52,18 +52,19 @@ def read_limits(path: Path) -> CloudLimits:
 
 
 def within(limits: CloudLimits, open_files: int) -> CloudLimits:
-    """Return limits whose sockets fit into so many open files, each of its kind in proportion.
+    """Return limits whose sockets fit into so many open files; devices may have two thirds, the others share the rest.
 
     A listener that runs out of files can accept nothing more, and a database cannot be opened: it must not happen.
     """
-    most, wanted = open_files - OTHER_FILES, limits.sockets()
-    if wanted <= most:
+    most = max(open_files - OTHER_FILES, 0)
+    if limits.sockets() <= most:
         return limits
-    share = max(most, 0) / wanted
+    devices = min(limits.iothub.connections, most * 2 // 3)
+    share = (most - devices) / (limits.sockets() - limits.iothub.connections)
     replace = msgspec.structs.replace
     return replace(
         limits,
-        iothub=replace(limits.iothub, connections=int(limits.iothub.connections * share)),
+        iothub=replace(limits.iothub, connections=devices),
         signalr=replace(limits.signalr, max_sockets=int(limits.signalr.max_sockets * share)),
         web=replace(limits.web, sockets=int(limits.web.sockets * share)),
     )

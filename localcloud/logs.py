@@ -1,8 +1,9 @@
 """How the log is written: nothing a peer sent steers the terminal or forges a line, and no peer fills the disk.
 
 1. Control characters, line breaks and marks that turn the direction of text are escaped, in a record's message.
-2. Of records below ERROR with one text (before its arguments), so many are written a second; how many were left out
-   stands at the next one that is written.
+2. Of records with one text (before its arguments), below ERROR or of the HTTP library, so many are written a second;
+   how many were left out stands at the next one that is written.
+3. A request that breaks HTTP is its sender's fault: it leaves a line, and no traceback.
 """
 
 import logging
@@ -19,6 +20,7 @@ from localcloud.token_bucket import TokenBucket
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PER_SECOND, _BURST = 2.0, 50.0
+_HTTP, _BAD_REQUEST = "aiohttp.server", 400
 
 
 def printable(text: str) -> str:
@@ -55,7 +57,9 @@ class Damper(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether the record is written."""
-        if record.levelno >= logging.ERROR:
+        if record.name == _HTTP:
+            _shorten(record)
+        elif record.levelno >= logging.ERROR:
             return True
         now = self._clock()
         seen = self._seen.setdefault(str(record.msg), _Seen(TokenBucket(_PER_SECOND, _BURST, now)))
@@ -67,6 +71,15 @@ class Damper(logging.Filter):
             record.msg, record.args = f"{record.getMessage()} (and {seen.left_out:,} more like it)", ()
             seen.left_out = 0
         return True
+
+
+def _shorten(record: logging.LogRecord) -> None:
+    """Rule 3; aiohttp's exceptions of that kind have a `code`."""
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if error is not None and getattr(error, "code", None) == _BAD_REQUEST:
+        record.exc_info = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "a request broke HTTP: %s", (type(error).__name__,)
 
 
 def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:

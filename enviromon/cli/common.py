@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,7 @@ from enviromon.errors import EnviromonError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from enviromon.settings import Settings
     from enviromon.stores import Stores
@@ -23,6 +25,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
 DEFAULT_DATA = ".enviromon"
+_BEYOND_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON may hold as it is and a terminal may obey: further control characters, marks that turn text around."""
 
 
 def data_option(command: Command) -> Command:
@@ -45,7 +49,8 @@ def json_option(command: Command) -> Command:
 
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo(_BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_facts(facts: Mapping[str, object], *, as_json: bool) -> None:
@@ -63,6 +68,15 @@ def console() -> "Console":
     from rich.console import Console  # noqa: PLC0415 - `up` is ready sooner without it
 
     return Console(highlight=False)
+
+
+def text(value: str) -> "Text":
+    """A cell with something that a device chose: neither markup nor control characters have a meaning in it."""
+    from rich.text import Text  # noqa: PLC0415
+
+    from localcloud.logs import printable  # noqa: PLC0415
+
+    return Text(printable(value))
 
 
 def table(*columns: str, right: frozenset[str] | set[str] = frozenset()) -> "Table":

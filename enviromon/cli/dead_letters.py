@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from enviromon.cli.common import console, data_option, json_option, print_json, settings, table, with_stores
+from enviromon.cli.common import console, data_option, json_option, print_json, settings, table, text, with_stores
 from enviromon.dead_letter_replay import Report, replay_dead_letters
 from enviromon.replay import Fate
 from enviromon.reports import dead_letter_view
@@ -33,10 +33,9 @@ def dead_letters(context: click.Context, data: Path, as_json: bool) -> None:  # 
         rows = table("enqueued", "device", "partition", "sequence", "what was wrong", "body", right={"sequence"})
         for letter in letters:
             place = (letter["partition"], f"{letter['sequence']}/{letter['index']}")
-            verdict = Text.assemble((letter["reason"], "bold"), " ", letter["detail"])
-            rows.add_row(
-                letter["enqueuedTime"], Text(letter["deviceId"]), *place, verdict, Text(_shortened(letter["body"]))
-            )
+            verdict = Text.assemble((letter["reason"], "bold"), " ", text(letter["detail"]))
+            device, body = text(letter["deviceId"]), text(_shortened(letter["body"]))
+            rows.add_row(letter["enqueuedTime"], device, *place, verdict, body)
         console().print(rows)
 
 

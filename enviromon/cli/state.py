@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
-from enviromon.cli.common import console, data_option, json_option, print_json, table, with_stores
+from enviromon.cli.common import console, data_option, json_option, print_json, table, text, with_stores
 from enviromon.device_state import is_visible
 from enviromon.errors import EnviromonError
 from enviromon.metrics import METRICS
@@ -67,8 +66,8 @@ def _table(views: list[dict[str, Any]]) -> "Table":
     rows = table("device", "place", *headings, "count", "age", right={*headings, "count", "age"})
     for shown in views:
         values = ["" if (value := shown[m.name]) is None else f"{value:.{m.decimals}f}" for m in METRICS]
-        name = Text(shown["deviceId"] if shown["name"] == shown["deviceId"] else f"{shown['deviceId']} {shown['name']}")
-        rows.add_row(name, Text(shown["geo"] or ""), *values, f"{shown['count']:,}", _age(shown["eventTime"]))
+        name = text(shown["deviceId"] if shown["name"] == shown["deviceId"] else f"{shown['deviceId']} {shown['name']}")
+        rows.add_row(name, text(shown["geo"] or ""), *values, f"{shown['count']:,}", _age(shown["eventTime"]))
     return rows
 
 

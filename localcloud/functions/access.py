@@ -26,7 +26,7 @@ def host_name(host_header: str) -> str | None:
         return None
     if parts.username is not None or parts.path or parts.query or parts.fragment:
         return None
-    return parts.hostname
+    return parts.hostname and parts.hostname.lower()  # urlsplit leaves what follows a % as it is
 
 
 def origin_host(origin: str) -> str | None:

@@ -11,6 +11,7 @@ import click
 
 from localcloud.functions.invocation import Invocation
 from localcloud.json_lines import invocation_line
+from localcloud.logs import printable
 
 _FILE_WIDTH = 240  # a URL in a file or pipe shall not be broken
 
@@ -75,7 +76,7 @@ def format_invocation(invocation: Invocation) -> str:
         parts.append(_sequences(invocation))
     parts.append(f"{invocation.milliseconds:.1f} ms")
     parts.append(_outcome(invocation))
-    return "  ".join(parts)
+    return printable("  ".join(parts))
 
 
 def _sequences(invocation: Invocation) -> str:
@@ -97,13 +98,8 @@ def _outcome(invocation: Invocation) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = _printable(" ".join(str(error).split()))
+    text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-
-
-def _printable(text: str) -> str:
-    """Leave out control characters: what devices and callers send must not steer the terminal."""
-    return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
 
 def format_load_error(error: BaseException, app_dir: Path) -> str:
@@ -123,7 +119,7 @@ def cut_traceback(error: BaseException, app_dir: Path) -> str:
     root = app_dir.resolve()
     if any(_is_own(frame, root) for frame in exception.stack):
         _cut(exception, root)
-    return _printable("".join(exception.format())).rstrip()
+    return "\n".join(map(printable, "".join(exception.format()).rstrip().split("\n")))
 
 
 def _cut(exception: traceback.TracebackException, root: Path) -> None:

@@ -49,9 +49,12 @@ class StaticSite:
     def _find(self, path: str) -> Path | None:
         if "\0" in path:
             return None
-        file = (self._directory / path).resolve()
-        if file.is_relative_to(self._directory) and file.is_file():
-            return file
+        try:
+            file = (self._directory / path).resolve()
+            if file.is_relative_to(self._directory) and file.is_file():
+                return file
+        except (OSError, UnicodeEncodeError):  # a name that is too long, or that no file can have
+            return None
         index = self._directory / "index.html"
         is_page = "." not in path.rpartition("/")[2]
         return index if is_page and index.is_file() else None

@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
         """Take one read."""
         if not self.closed:
             self._last_heard = self._loop.time()
-            self.perform(self._session.receive(data))
+            self.perform(self._session.receive(data, self._turn_bytes()))
             self._hold(len(data))
 
     def eof_received(self) -> None:
@@ -148,12 +148,16 @@ class Connection(asyncio.Protocol):
         """Go on with a read that holds more packets than others should wait for; not while something else forbids."""
         if self.closed or self._pause != Pause.TURN:
             return
-        self.perform(self._session.receive(b""))
+        self.perform(self._session.receive(b"", self._turn_bytes()))
         self._hold(0)
         if not self._session.has_more:
             self.resume(Pause.TURN)
         elif self._pause == Pause.TURN:
             self._loop.call_soon(self._take_turn)
+
+    def _turn_bytes(self) -> int:
+        """Return how much of a read may be taken before the others have their turn; one packet at least."""
+        return max(1, min(self._limits.turn_bytes, self._hub.share - self._in_flight))
 
     def answer(self, data: bytes) -> None:
         """Write an answer that had to wait; nothing where the connection has ended meanwhile."""
@@ -234,7 +238,7 @@ class Connection(asyncio.Protocol):
         self._hub.counters.bytes += action.size
         self._in_flight += action.size
         self._unfinished.append((action.size, action.pubacks))
-        if self._in_flight > self._limits.in_flight_bytes:
+        if self._in_flight > self._hub.share:
             self.pause(Pause.IN_FLIGHT)
         if self._bucket is not None:
             self._meter(self._bucket, len(action.events))
@@ -247,7 +251,7 @@ class Connection(asyncio.Protocol):
             if not self._durable:
                 self._hub.flush_soon(self)
             self._durable.append(pubacks)
-        if self._pause & Pause.IN_FLIGHT and self._in_flight <= self._limits.in_flight_bytes // 2:
+        if self._pause & Pause.IN_FLIGHT and self._in_flight <= self._hub.share // 2:
             self.resume(Pause.IN_FLIGHT)
 
     def _acknowledge_after_others(self, pubacks: bytes) -> None:

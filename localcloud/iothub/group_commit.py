@@ -52,6 +52,11 @@ class GroupCommit:
         self._run_id = os.urandom(8)
         self._commits = count()
 
+    @property
+    def pending_bytes(self) -> int:
+        """Return how much is submitted and not durable."""
+        return self._pending_bytes
+
     def submit(self, partition: int, events: list[Event], size: int, on_durable: Callable[[], None]) -> None:
         """Queue events that hold `size` bytes, bodies, topics and properties together.
 

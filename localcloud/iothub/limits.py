@@ -39,7 +39,9 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     unfinished_bytes: int = 64 * 1024 * KIB
     """All connections together, packets beyond `connect_bytes` that are not whole yet; the slowest are closed."""
     in_flight_bytes: int = 1024 * KIB
-    """Per connection, read but not durable; beyond it the connection is not read."""
+    """Per connection, read but not durable, and at most a quarter of what is free; beyond it the connection waits."""
+    turn_bytes: int = 64 * KIB
+    """Of one read, what is taken before other connections have their turn."""
     pending_bytes: int = 32 * 1024 * KIB
     """All connections together, read but not durable; beyond it no connection is read."""
     outbound_bytes: int = 64 * KIB

@@ -133,13 +133,14 @@ Packet = (
 
 
 class Decoder:
-    """Turns the reads of one connection into packets. `max_packet_bytes` may be changed between reads.
+    """Turns the reads of one connection into packets. `max_packet_bytes` and `turn_bytes` may be changed between reads.
 
     `held_bytes` tells how much was read of what is not a packet yet.
     """
 
     def __init__(self, max_packet_bytes: int) -> None:
         self.max_packet_bytes = max_packet_bytes
+        self.turn_bytes = 1 << 30
         self._buffer = bytearray()
         self._needed = 0
         self._dead = False
@@ -149,8 +150,8 @@ class Decoder:
     def feed(self, data: bytes) -> list[Packet]:
         """Return the packets that the read completes, in order. After a Malformed there are no more.
 
-        A CONNECT is the last one returned, and so is the last of TURN packets other than PUBLISH: where `has_more` says
-        so, `feed(b"")` goes on behind it.
+        A CONNECT is the last one returned, and so is the last of TURN packets other than PUBLISH and the one that
+        reaches `turn_bytes`: where `has_more` says so, `feed(b"")` goes on behind it.
         """
         self.has_more = False
         if self._dead:
@@ -188,7 +189,8 @@ class Decoder:
     def _decode(self, data: bytes, found: Callable[[Packet], None]) -> int:
         """Give every whole packet to `found`; return where the first unfinished one starts."""
         position, end, others = 0, len(data), 0
-        while end - position >= 2:  # noqa: PLR2004 - the least packet: type and length
+        turn_end = min(end, self.turn_bytes)
+        while position < turn_end and end - position >= 2:  # noqa: PLR2004 - the least packet: type and length
             first, length, start = data[position], data[position + 1], position + 2
             if length >= _CONTINUES:
                 length, start = _long_length(data, position + 1)
@@ -207,11 +209,10 @@ class Decoder:
                 found(_decode_other(first, data[start:stop]))
                 others += 1
                 if first == _CONNECT or others == TURN:
-                    self.has_more = position < end
-                    break
+                    turn_end = position
                 continue
             if first == _STEADY and self._topic and data.startswith(self._topic, start):
-                run, run_end = self._run(data, position)
+                run, run_end = self._run(data, position, turn_end)
                 if run.packet_ids:
                     found(run)
                     position = run_end
@@ -220,10 +221,11 @@ class Decoder:
             self._topic = len(publish.topic).to_bytes(2, "big") + publish.topic if first == _STEADY else b""
             found(publish)
             position = stop
+        self.has_more = turn_end <= position < end
         self._needed = 0
         return position
 
-    def _run(self, data: bytes, position: int) -> tuple[Publishes, int]:
+    def _run(self, data: bytes, position: int, turn_end: int) -> tuple[Publishes, int]:
         """Decode the whole PUBLISHes of the steady topic that follow one another; return them and where they end.
 
         Whatever is not plainly one more of them ends the run, and the general decoder has the word on it.
@@ -231,7 +233,7 @@ class Decoder:
         topic, size, end, most = self._topic, len(self._topic), len(data), self.max_packet_bytes
         payloads: list[bytes] = []
         packet_ids: list[int] = []
-        while end - position > 3 and data[position] == _STEADY:  # noqa: PLR2004 - type, two bytes of length, one more
+        while position < turn_end and end - position > 3 and data[position] == _STEADY:  # noqa: PLR2004 - type, length and more
             length, start = data[position + 1], position + 2
             if length >= _CONTINUES:
                 high = data[start]

@@ -136,7 +136,8 @@ class RegistryRest:
         try:
             self._prove(request)
         except sas.InvalidTokenError as error:
-            _logger.warning("%s %s from %s refused: %s", request.method, request.path[:200], request.remote, error)
+            path = request.rel_url.raw_path[:200]
+            _logger.warning("%s %s from %s refused: %s", request.method, path, request.remote, error)
             raise RestError(401, "IotHubUnauthorizedAccess", "Unauthorized") from None
         if not request.query.get("api-version"):
             raise RestError(400, "InvalidProtocolVersion", "api-version is missing")
@@ -151,7 +152,7 @@ class RegistryRest:
 
     async def _list(self, request: web.Request) -> web.Response:
         top = request.query.get("top", str(MAX_PAGE))
-        if not (top.isascii() and top.isdigit() and 0 < int(top[:9]) <= MAX_PAGE):
+        if not (top.isascii() and top.isdigit() and len(top) <= len("1000") and 0 < int(top) <= MAX_PAGE):
             raise RestError(400, "ArgumentInvalid", f"top must be 1 to {MAX_PAGE}")
         devices = await self._call(lambda registry: registry.list(limit=int(top)))
         return _json([self._view(device) for device in devices])

@@ -29,6 +29,7 @@ from localcloud.token_bucket import TokenBucket
 
 _SWEEP_SECONDS = 0.25
 _DRAIN_SECONDS = 1.0
+_SHARES = 4
 
 _QUIET = (Reason.DISCONNECTED, Reason.LOST, Reason.STOPPED, Reason.TAKEN_OVER, Reason.EXPIRED)
 _logger = logging.getLogger(__name__)
@@ -126,6 +127,16 @@ class HubServer:
         for connection in list(self._connections):
             connection.close(Reason.STOPPED, "the hub stops")
         self.sessions.release()
+
+    @property
+    def share(self) -> int:
+        """Return how many bytes one connection may have in flight now: a part of what is free, so that some stays free.
+
+        However many flood, a quiet device finds room and is read (the dynamic thresholds of shared-memory switches,
+        Choudhury and Hahne 1998).
+        """
+        free = max(0, self.limits.pending_bytes - self._group_commit.pending_bytes)
+        return min(self.limits.in_flight_bytes, free // _SHARES)
 
     @property
     def connected_devices(self) -> int:

@@ -119,13 +119,14 @@ class Session:
         self._envelopes: dict[bytes, Envelope] = {}
         self._cached_bytes = 0
 
-    def receive(self, data: bytes) -> list[Action]:
-        """Take one read."""
+    def receive(self, data: bytes, turn_bytes: int = 1 << 30) -> list[Action]:
+        """Take one read, or so much of it that reaches `turn_bytes`: `has_more` tells."""
         if self._state is _State.CLOSED:
             return []
         if self._state is _State.JUDGING:
             self._decoder.keep(data)
             return []
+        self._decoder.turn_bytes = turn_bytes
         return self._run(self._decoder.feed(data))
 
     @property

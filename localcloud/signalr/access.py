@@ -49,7 +49,8 @@ class Guard:
 
     def _refuse(self, request: web.Request, reason: str) -> web.HTTPException:
         self._counters.refused_tokens += 1
-        logger.info("%s %s from %s refused: %s", request.method, request.path, request.remote, reason)
+        path = request.rel_url.raw_path[:200]
+        logger.info("%s %s from %s refused: %s", request.method, path, request.remote, reason)
         error = refusal(HTTPStatus.UNAUTHORIZED, reason)
         error.headers["WWW-Authenticate"] = "Bearer"
         return error

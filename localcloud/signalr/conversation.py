@@ -50,32 +50,32 @@ class Conversation:
 
     def feed(self, data: bytes) -> Iterator[Said]:
         """Take bytes in and yield what they say. Raises ProtocolError; the conversation is over then."""
-        self._buffer += data
-        while (record := self._next_record()) is not None:
+        received, position = self._buffer + data, 0
+        self._buffer = b""
+        while (found := self._next_record(received, position)) is not None:
+            record, position = found
             said = self._understand(record)
             if said is not None:
                 yield said
+        self._buffer = received[position:]
         self._require_size(len(self._buffer))
 
-    def _next_record(self) -> bytes | None:
+    def _next_record(self, received: bytes, position: int) -> tuple[bytes, int] | None:
+        """Return the record at a position and where the next one starts; None where it has not arrived wholly."""
         if self.protocol is HubProtocol.MESSAGEPACK:
-            return self._next_messagepack_record()
-        record, separator, rest = self._buffer.partition(RECORD_SEPARATOR)
-        if not separator:
-            return None
-        self._buffer = rest
-        return record
+            return self._next_messagepack_record(received, position)
+        end = received.find(RECORD_SEPARATOR, position)
+        return None if end < 0 else (received[position:end], end + len(RECORD_SEPARATOR))
 
-    def _next_messagepack_record(self) -> bytes | None:
-        prefix = _read_varint(self._buffer)
+    def _next_messagepack_record(self, received: bytes, position: int) -> tuple[bytes, int] | None:
+        prefix = _read_varint(received[position : position + MAX_VARINT_BYTES])
         if prefix is None:
             return None
-        start, length = prefix
+        length_bytes, length = prefix
         self._require_size(length)
-        if len(self._buffer) < start + length:
-            return None
-        record, self._buffer = self._buffer[start : start + length], self._buffer[start + length :]
-        return record
+        start = position + length_bytes
+        end = start + length
+        return None if len(received) < end else (received[start:end], end)
 
     def _understand(self, record: bytes) -> Said | None:
         if self.protocol is None:
@@ -136,7 +136,7 @@ def _decode_json(record: bytes, kind: type[Record]) -> Record:
 def _read_varint(buffer: bytes) -> tuple[int, int] | None:
     """Return where the record starts and its length; None where the length has not arrived wholly."""
     length = 0
-    for index, byte in enumerate(buffer[:MAX_VARINT_BYTES]):
+    for index, byte in enumerate(buffer):
         length |= (byte % VARINT_CONTINUES) << (VARINT_BITS * index)
         if byte < VARINT_CONTINUES:
             return index + 1, length

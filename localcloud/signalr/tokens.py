@@ -31,6 +31,7 @@ USER_ID_CLAIMS = (
     "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier",
 )
 HIGHEST_PORT = 65535
+_LATEST = 1e15
 
 
 class InvalidTokenError(Exception):
@@ -153,6 +154,8 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidTokenError(f"the token's {name} is no number")
+    if not -_LATEST <= value <= _LATEST:
+        raise InvalidTokenError(f"the token's {name} is no time")
     return float(value)
 
 

@@ -99,6 +99,23 @@ def test_a_handshake_in_progress_takes_a_place_until_its_time_is_over(run, certi
     run(main())
 
 
+def test_every_place_can_be_taken(run, certificates: Certificates) -> None:
+    async def main() -> None:
+        async with opened(certificates, most=20) as (_, port, refused):
+            context = ssl.create_default_context(cafile=certificates.ca_file)
+            connecting = [
+                asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost") for _ in range(20)
+            ]
+            writers = [writer for _, writer in await asyncio.gather(*connecting)]
+            await until(lambda: Echo.open == 20)
+            assert refused == []
+            for writer in writers:
+                writer.close()
+            await until(lambda: Echo.open == 0)
+
+    run(main())
+
+
 def test_a_failed_handshake_gives_its_place_back_at_once(run, certificates: Certificates) -> None:
     async def main() -> None:
         async with opened(certificates, most=1) as (door, port, refused):

@@ -49,3 +49,15 @@ def test_limits_shrink_to_the_files_that_may_be_open(open_files: int) -> None:
 def test_limits_that_fit_stay_as_they_are() -> None:
     limits = CloudLimits()
     assert within(limits, limits.sockets() + OTHER_FILES) is limits
+
+
+def test_every_limit_is_documented_with_its_default() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "security.md").read_text().splitlines()
+    documented = {cells[1].strip(" `"): cells[2].strip() for line in lines if len(cells := line.split("|")) == 5}
+    for service in CloudLimits.__struct_fields__:
+        limits = getattr(CloudLimits(), service)
+        for name in limits.__struct_fields__:
+            default = getattr(limits, name)
+            shown = documented.pop(f"{service}.{name}")
+            assert shown in (f"{default:g}" if isinstance(default, float) else str(default), "none", "host.json's")
+    assert not [name for name in documented if "." in name and name.split(".")[0] in CloudLimits.__struct_fields__]

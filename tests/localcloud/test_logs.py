@@ -2,6 +2,7 @@ import io
 import logging
 
 import pytest
+from aiohttp.http_exceptions import LineTooLong
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,13 @@ def test_whatever_the_text_no_control_character_is_left(text: str) -> None:
     shown = printable(text)
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in shown)
     shown.encode()
+
+
+def test_a_request_that_breaks_http_leaves_a_line_and_no_traceback() -> None:
+    error = LineTooLong("\x1b[2J", 8190)
+    record = logging.LogRecord("aiohttp.server", logging.ERROR, "p", 1, "Error", (), (LineTooLong, error, None))
+    assert Damper().filter(record)
+    assert PrintableFormatter("%(levelname)s %(message)s").format(record) == "WARNING a request broke HTTP: LineTooLong"
 
 
 def test_a_flood_of_one_text_is_damped_and_counted_and_others_are_not() -> None:

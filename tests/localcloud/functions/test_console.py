@@ -41,7 +41,7 @@ def test_a_line_tells_function_place_count_time_and_outcome() -> None:
     )
     assert format_invocation(failed) == "bill  0.0 ms  failed at retry 1: ValueError: a b (again in 2.0 s)"
     hostile = Invocation(function="bill", trigger="timerTrigger", outcome="failed", error=ValueError("\x1b[2Jx\x07"))
-    assert format_invocation(hostile).endswith("ValueError: [2Jx")
+    assert format_invocation(hostile).endswith("ValueError: \\x1b[2Jx\\x07")
     request = Invocation(function="order", trigger="httpTrigger", request="GET /shop/orders/1", status=200)
     assert format_invocation(request) == "order  GET /shop/orders/1  0.0 ms  200"
 

@@ -3,12 +3,14 @@
 import asyncio
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localcloud.iothub import packets
+from localcloud.iothub.event_log import Event
 from localcloud.iothub.limits import HubLimits
 from localcloud.iothub.session import Commit, Session
 from localcloud.iothub.topics import DeviceTopics
@@ -109,6 +111,60 @@ def test_a_bag_of_many_properties_counts_by_what_it_holds() -> None:
     (commit,) = session.receive(b"".join(mqtt.publish(events("d1", bag), b"") for bag in bags))
     assert isinstance(commit, Commit)
     assert commit.size > 10 * 14_000
+
+
+class SlowDisk:
+    """Stands before a hub's log: a commit takes as long as a disk of this speed takes, then is real."""
+
+    def __init__(self, hub: Hub, bytes_per_second: float) -> None:
+        self._append, self._speed = hub.log.append, bytes_per_second
+        self.written = 0
+        hub.log.append = self.append  # type: ignore[method-assign]
+
+    async def append(self, batch_id: bytes, events: Mapping[int, Sequence[Event]]) -> None:
+        size = sum(len(event.body) for part in events.values() for event in part)
+        await asyncio.sleep(0.005 + size / self._speed)
+        await self._append(batch_id, events)
+        self.written += size
+
+
+async def test_a_flood_beyond_the_disks_speed_fills_a_bound_and_a_quiet_device_keeps_its_service(
+    tmp_path: Path,
+) -> None:
+    limits = HubLimits(pending_bytes=4 << 20, in_flight_bytes=256 << 10)
+    async with running(tmp_path, limits=limits) as hub:
+        disk = SlowDisk(hub, bytes_per_second=8 << 20)
+        floods = [asyncio.create_task(_flood(hub, f"flood{n}")) for n in range(40)]
+        await eventually(lambda: disk.written > 4 << 20)
+        quiet = await hub.client("quiet")
+        waits, most = [], 0
+        for number in range(1, 11):
+            start = time.perf_counter()
+            assert (await quiet.ask(mqtt.publish(events("quiet"), b"x", number)))[0] == 0x40
+            waits.append(time.perf_counter() - start)
+            most = max(most, hub.server._group_commit._pending_bytes)
+            assert not hub.server._is_full
+        for flood in floods:
+            flood.cancel()
+        await asyncio.wait(floods)
+        # 4 MiB at 8 MiB/s are half a second, and a message waits for the commit before its own as well.
+        assert sorted(waits)[5] < 2
+        assert 1 << 20 < most < 5 << 20
+        await quiet.close()
+
+
+async def _flood(hub: Hub, device_id: str) -> None:
+    client = await hub.client(device_id)
+    reading = asyncio.create_task(client.reader.read(-1))
+    data = b"".join(mqtt.publish(events(device_id), b"x" * 4000, number) for number in range(1, 11))
+    try:
+        while True:
+            client.send(data)
+            await client.writer.drain()
+            await asyncio.sleep(0)
+    finally:
+        reading.cancel()
+        client.writer.transport.abort()
 
 
 @pytest.mark.parametrize("device_id", ["d1", "quiet"])

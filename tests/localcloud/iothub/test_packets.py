@@ -169,6 +169,10 @@ def test_a_read_of_many_small_packets_is_decoded_in_turns() -> None:
     assert len(fed(decoder, b"")) == 1001 - packets.TURN
     assert not decoder.has_more
     assert len(decoder.feed(mqtt.publish("t", b"") * 1000)) == 1000
+    decoder.turn_bytes = 12
+    assert len(decoder.feed(mqtt.publish("t", b"") * 1000)) == 3
+    assert decoder.has_more
+    assert len(fed(decoder, b"")) == 997
 
 
 def test_a_longer_packet_is_refused_at_its_header() -> None:
