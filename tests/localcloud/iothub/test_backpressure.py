@@ -92,7 +92,7 @@ async def test_when_the_hub_is_full_nobody_is_read_and_nothing_is_lost(tmp_path:
         for number, client in enumerate(clients, 1):
             client.send(*(mqtt.publish(f"devices/d{number}/messages/events/", MESSAGE, n) for n in range(1, 11)))
         await eventually(lambda: hub.server.counters.messages > 4)
-        late = await hub.client("d4")
+        late = await hub.client("late")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(late.ask(mqtt.PINGREQ), 0.05)
         disk.turns.set()
