@@ -28,6 +28,9 @@ _FLUSH_SECONDS = 5.0  # what a closing connection gets to take its last bytes
 _RATE_BURST_SECONDS = 2.0
 _KEEPALIVE_GRACE = 1.5  # 3.1.2.10
 
+_NOTHING_UNFINISHED: deque[tuple[int, bytes]] = deque()
+"""Shared, and never filled: an empty deque is 624 bytes, and most devices are idle."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -54,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._session = Session(hub.limits)
         self._transport: asyncio.Transport
         self._pause = 0
-        self._unfinished: deque[tuple[int, bytes]] = deque()
+        self._unfinished = _NOTHING_UNFINISHED
         self._durable: list[bytes] = []
         self._in_flight = 0
         self._saving = 0
@@ -237,6 +240,8 @@ class Connection(asyncio.Protocol):
         self._hub.counters.messages += len(action.events)
         self._hub.counters.bytes += action.size
         self._in_flight += action.size
+        if self._unfinished is _NOTHING_UNFINISHED:
+            self._unfinished = deque()
         self._unfinished.append((action.size, action.pubacks))
         if self._in_flight > self._hub.share:
             self.pause(Pause.IN_FLIGHT)

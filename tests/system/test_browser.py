@@ -1,5 +1,6 @@
 """The page in Debian's Chromium, fed by the official device SDK."""
 
+import json
 import re
 from pathlib import Path
 
@@ -147,3 +148,11 @@ def test_the_page_says_what_its_pace_would_cost_on_azure(browser, system, send, 
     assert violations(opened) == []
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+
+
+def test_what_a_device_calls_itself_is_text_and_never_markup(page, send):
+    name = "<img src=x onerror=\"document.title='owned'\">"
+    send(json.dumps({"temperature": 1.0, "deviceId": name, "geo": "<script>document.title='owned'</script>"}))
+    expect(page.get_by_text(name).first).to_be_visible()
+    assert page.locator('img[src="x"]').count() == 0
+    assert "owned" not in page.title()
