@@ -6,9 +6,8 @@ Its tables live in memory and are saved every few seconds and at SIGINT: SIGKILL
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
-
-from tests.system.conftest import eventually
 
 MAIN = Path(__file__).parent / "node_modules/azurite/dist/src/table/main.js"
 ACCOUNT = "devstoreaccount1"
@@ -19,34 +18,35 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 class Azurite:
     """A server on a free port of the loopback; it keeps its port over a restart."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: object) -> None:
         assert MAIN.is_file(), "Azurite is missing: scripts/test installs it, or npm --prefix tests/azurite ci"
         self.directory = directory
+        self.options = options
         self.port = free_port()
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [
             "node", MAIN, "--location", self.directory, "--tableHost", "127.0.0.1", "--tablePort", self.port,
-            "--disableTelemetry", "--silent",
+            "--disableTelemetry", "--silent", *self.options,
         ]  # fmt: skip
         log = self.directory / "azurite.log"
         with log.open("ab") as output:
             self.process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
-
-        def listens() -> bool:
+        deadline = time.monotonic() + 30
+        while not listens(self.port):
             assert self.process.poll() is None, log.read_text()
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        eventually(listens, 30)
+            assert time.monotonic() < deadline, "Azurite does not listen"
+            time.sleep(0.02)
 
     def signal(self, number: int) -> None:
+        assert self.process is not None
         self.process.send_signal(number)
 
     def stop(self) -> None:
         """Let it save its tables and end."""
-        self.process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
+        assert self.process is not None
         assert self.process.wait(30) == 0
         self.process = None
 
@@ -61,4 +61,10 @@ class Azurite:
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

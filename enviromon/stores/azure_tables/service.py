@@ -1,7 +1,9 @@
 """Calls to one storage account's tables: transactions, queries, and what their failures mean.
 
+The SDK does all but the transactions, whose bodies `batch` writes and reads; they go through a pipeline of the SDK too.
+
 Rules:
-1. The SDK retries nothing. A transaction whose answer was lost may have been applied, and sent again it would meet its
+1. Nothing below retries. A transaction whose answer was lost may have been applied, and sent again it would meet its
    own etags: that is `Lost`, and the reader of the rows finds out. A read is simply asked again.
 2. Throttling (429, 503) is waited out for as long as Retry-After says. A transaction that was sent more than once and
    then fails on a condition is `Lost` too: the condition may have been broken by itself.
@@ -9,25 +11,28 @@ Rules:
 """
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
+from urllib.request import getproxies
+from uuid import uuid4
 
 import aiohttp
-from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core import AsyncPipelineClient
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.pipeline.policies import HeadersPolicy, RequestIdPolicy
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.data.tables import TableTransactionError, UpdateMode
+from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.data.tables.aio import TableClient, TableServiceClient
 from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
-from msgspec import Struct
 
 from enviromon.errors import SettingsError, StorageError
+from enviromon.stores.azure_tables.batch import Fault, Operation, read_answer, seconds, write_batch
 from enviromon.stores.azure_tables.connection import Connection
-from enviromon.stores.azure_tables.entities import Entity
+from enviromon.stores.azure_tables.signing import signing_policy
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 5.0
@@ -44,28 +49,14 @@ _CONDITION: Final = frozenset({HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLI
 _DATA: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
 _TABLE_GONE: Final = "TableNotFound"
 _TABLE_GOING: Final = "TableBeingDeleted"
-_SDK_FAILURES: Final = (AzureError, aiohttp.ClientError, OSError, TimeoutError, ValueError)
+_FAILURES: Final[tuple[type[Exception], ...]] = (AzureError, aiohttp.ClientError, OSError, TimeoutError)
+_UNANSWERED: Final[tuple[type[Exception], ...]] = (*_FAILURES, ValueError)
+_BATCH_HEADERS: Final = {
+    "Accept": "application/json",
+    "DataServiceVersion": "3.0",
+    "MaxDataServiceVersion": "3.0;NetFx",
+}
 _log = logging.getLogger(__name__)
-
-
-class Kind(StrEnum):
-    """What a transaction does with a row."""
-
-    INSERT = "create"
-    REPLACE = "update"
-    """Where it still has the etag."""
-    PUT = "upsert"
-    """Insert, or replace whatever is there."""
-    DELETE = "delete"
-    """Whatever is there."""
-
-
-class Operation(Struct, frozen=True):
-    """One row of a transaction; to delete one takes its keys."""
-
-    kind: Kind
-    entity: Entity
-    etag: str | None = None
 
 
 class RefusedError(Exception):
@@ -100,6 +91,7 @@ class Account:
         self._answer_seconds = answer_seconds
         self._makes_tables = makes_tables
         self._service: TableServiceClient | None = None
+        self._batches: AsyncPipelineClient[HttpRequest, AsyncHttpResponse] | None = None
         self._credential: DefaultAzureCredential | ManagedIdentityCredential | None = None
         self._clients: dict[str, TableClient] = {}
 
@@ -108,24 +100,28 @@ class Account:
 
         At most 100 of one PartitionKey, no row twice, 4 MiB. Raises RefusedError, LostError, StorageError.
         """
-        client = self._client(table)
-        tries = 0
-        while True:
-            tries += 1
+        batches, table_url, batch_url = self._opened_batches(table)
+        boundary = uuid4().hex
+        body = write_batch(table_url, operations, boundary)
+        headers = {**_BATCH_HEADERS, "Content-Type": f"multipart/mixed; boundary=batch_{boundary}"}
+        is_resent = False
+        for tries in itertools.count(1):
             try:
-                answers = await client.submit_transaction([_sdk_operation(operation) for operation in operations])
-            except HttpResponseError as error:
-                fault = _Fault(error)
-                if await self._mended(table, fault):
-                    tries -= 1
-                elif fault.status in _THROTTLED and tries < ATTEMPTS:
-                    await asyncio.sleep(_wait(tries, fault.retry_after))
-                else:
-                    raise _verdict(table, fault, is_resent=tries > 1) from error
-            except _SDK_FAILURES as error:
+                response = await batches.send_request(HttpRequest("POST", batch_url, headers=headers, content=body))
+                answer = read_answer(response.status_code, response.headers, response.content, len(operations))
+            except ClientAuthenticationError as error:
+                raise StorageError(f"{table}: {error.message}") from error
+            except _UNANSWERED as error:
                 raise LostError(f"{table}: {error}") from error
-            else:
-                return [answer.get("etag", "") for answer in answers]
+            if not isinstance(answer, Fault):
+                return answer
+            if tries < ATTEMPTS and await self._mended(table, answer):
+                continue
+            if tries == ATTEMPTS or answer.status not in _THROTTLED:
+                raise _verdict(table, answer, is_resent=is_resent)
+            await asyncio.sleep(_wait(tries, answer.retry_after))
+            is_resent = True
+        raise AssertionError
 
     async def query(
         self, table: str, where: str, *, top: int = ROWS_PER_QUERY, select: list[str] | None = None
@@ -158,25 +154,26 @@ class Account:
 
     async def _asked(self, table: str, call: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer, a few times."""
-        tries = 0
-        while True:
-            tries += 1
-            fault = None
+        for tries in itertools.count(1):
+            retry_after = None
+            cause: Exception
             try:
                 return await call()
             except HttpResponseError as error:
-                fault, cause = _Fault(error), error
-                if await self._mended(table, fault):
+                fault, cause = _fault_of(error), error
+                if tries < ATTEMPTS and await self._mended(table, fault):
                     continue
                 if fault.status < HTTPStatus.INTERNAL_SERVER_ERROR and fault.status not in _THROTTLED:
                     raise StorageError(f"{table}: {fault.message}") from error
-            except _SDK_FAILURES as error:
-                cause = error  # type: ignore[assignment]
+                retry_after = fault.retry_after
+            except _FAILURES as error:
+                cause = error
             if tries == ATTEMPTS:
-                raise StorageError(f"{table}: {fault.message if fault else cause}") from cause
-            await asyncio.sleep(_wait(tries, fault.retry_after if fault else None))
+                raise StorageError(f"{table}: {cause}") from cause
+            await asyncio.sleep(_wait(tries, retry_after))
+        raise AssertionError
 
-    async def _mended(self, table: str, fault: "_Fault") -> bool:
+    async def _mended(self, table: str, fault: Fault) -> bool:
         """Make the table where that is what was missing; raises StorageError where it cannot be made."""
         if not self._makes_tables or fault.code not in {_TABLE_GONE, _TABLE_GOING}:
             return False
@@ -185,12 +182,12 @@ class Account:
             try:
                 await self._client(table).create_table()
             except HttpResponseError as error:
-                found = _Fault(error)
+                found = _fault_of(error)
                 if found.code == "TableAlreadyExists":
                     return True
                 if found.code != _TABLE_GOING or waited >= DELETION_SECONDS:
                     raise StorageError(f"the table {self._prefix}{table} cannot be made: {found.message}") from error
-            except _SDK_FAILURES as error:
+            except _FAILURES as error:
                 raise StorageError(f"the table {self._prefix}{table} cannot be made: {error}") from error
             else:
                 _log.info("made the table %s%s", self._prefix, table)
@@ -206,39 +203,58 @@ class Account:
     def _opened(self) -> TableServiceClient:
         if self._service is None:
             connection = self._connection
-            options: dict[str, Any] = {
-                "retry_total": 0,
-                "transport": AioHttpTransport(connection_timeout=CONNECT_SECONDS, read_timeout=self._answer_seconds),
-            }
+            # aiohttp looks for proxies and for a .netrc on another thread, at every request, if it is let to.
+            transport = AioHttpTransport(
+                connection_timeout=CONNECT_SECONDS,
+                read_timeout=self._answer_seconds,
+                use_env_settings=bool(getproxies()),
+            )
             try:
                 if connection.connection_string:
-                    self._service = TableServiceClient.from_connection_string(connection.connection_string, **options)
+                    self._service = TableServiceClient.from_connection_string(
+                        connection.connection_string, retry_total=0, transport=transport
+                    )
                 else:
                     self._credential = (
                         ManagedIdentityCredential(client_id=connection.client_id)
                         if connection.is_managed_identity
                         else DefaultAzureCredential(managed_identity_client_id=connection.client_id)
                     )
-                    self._service = TableServiceClient(connection.endpoint, credential=self._credential, **options)
+                    self._service = TableServiceClient(
+                        connection.endpoint, credential=self._credential, retry_total=0, transport=transport
+                    )
             except ValueError:
                 raise SettingsError("the storage account's connection string cannot be read") from None
+            version = HeadersPolicy({"x-ms-version": self._service.api_version})
+            signing = signing_policy(self._service.credential)
+            self._batches = AsyncPipelineClient(
+                self._service.url, policies=[version, RequestIdPolicy(), signing], transport=transport
+            )
         return self._service
 
-
-class _Fault:
-    """An answer that says no: its status, Tables' error code, and the operation of a transaction that it is about."""
-
-    def __init__(self, error: HttpResponseError) -> None:
-        self.status = error.status_code or 0
-        code = getattr(error, "error_code", None)
-        self.code = str(getattr(code, "value", code) or "")
-        self.message = " ".join(str(error.message).split())
-        self.index = error.index if isinstance(error, TableTransactionError) else None
-        headers: Mapping[str, str] = getattr(error.response, "headers", {})
-        self.retry_after = _seconds(headers.get("Retry-After"))
+    def _opened_batches(self, table: str) -> tuple[AsyncPipelineClient[HttpRequest, AsyncHttpResponse], str, str]:
+        """Return the client for transactions, the table's URL and the one that transactions go to."""
+        service = self._opened()
+        assert self._batches is not None
+        endpoint, _, signature = service.url.partition("?")
+        endpoint = endpoint.rstrip("/")
+        batch_url = f"{endpoint}/$batch?{signature}" if signature else f"{endpoint}/$batch"
+        return self._batches, f"{endpoint}/{self._prefix}{table}", batch_url
 
 
-def _verdict(table: str, fault: _Fault, *, is_resent: bool) -> Exception:
+def _fault_of(error: HttpResponseError) -> Fault:
+    code = getattr(error, "error_code", None)
+    headers: Mapping[str, str] = getattr(error.response, "headers", {})
+    message = " ".join(str(error.message).split())
+    return Fault(
+        error.status_code or 0,
+        str(getattr(code, "value", code) or ""),
+        message,
+        retry_after=seconds(headers.get("Retry-After")),
+    )
+
+
+def _verdict(table: str, fault: Fault, *, is_resent: bool) -> Exception:
     message = f"{table}: {fault.message}"
     if fault.index is not None and fault.status in _CONDITION:
         return LostError(message) if is_resent else RefusedError(fault.index, message, is_conflict=True)
@@ -249,20 +265,7 @@ def _verdict(table: str, fault: _Fault, *, is_resent: bool) -> Exception:
     return StorageError(message)
 
 
-def _sdk_operation(operation: Operation) -> Any:
-    options: dict[str, Any] = {}
-    if operation.kind in {Kind.REPLACE, Kind.PUT}:
-        options["mode"] = UpdateMode.REPLACE
-    if operation.kind is Kind.REPLACE:
-        options |= {"etag": operation.etag, "match_condition": MatchConditions.IfNotModified}
-    return operation.kind.value, operation.entity, options
-
-
 def _wait(tries: int, retry_after: float | None) -> float:
     """Return the seconds before the next try."""
     backoff: float = random.uniform(0.5, 1) * min(LONGEST_WAIT_SECONDS, 0.1 * 2**tries)  # noqa: S311  # no secret
     return max(backoff, min(LONGEST_WAIT_SECONDS, retry_after or 0.0))
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None

@@ -10,6 +10,7 @@ from enviromon.calibration import Calibration, Version
 from enviromon.errors import SettingsError, StorageError
 from enviromon.stores import PAGE_SIZE, Change, DeadLetter, Page, Result, Stored, WriteOutcome
 from enviromon.stores.azure_tables import keys
+from enviromon.stores.azure_tables.batch import Kind, Operation
 from enviromon.stores.azure_tables.entities import (
     Entity,
     calibration_entity,
@@ -23,9 +24,7 @@ from enviromon.stores.azure_tables.keys import Range
 from enviromon.stores.azure_tables.service import (
     ROWS_PER_QUERY,
     Account,
-    Kind,
     LostError,
-    Operation,
     RefusedError,
 )
 

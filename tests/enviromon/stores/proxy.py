@@ -1,6 +1,7 @@
 """A TCP proxy that cuts connections where it hurts: within a request, between request and answer, within an answer."""
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 
@@ -14,6 +15,7 @@ class Proxy:
         self._upstream = upstream
         self._random = random.Random(seed)
         self._chance = chance
+        self._halves = itertools.cycle([0, 1])
         self._connections = set()
         self.cuts = Counter()
 
@@ -55,7 +57,7 @@ class Proxy:
     async def _pump(self, reader, writer, what):
         while data := await reader.read(CHUNK):
             if self._random.random() < self._chance:
-                kept = data[: self._random.choice([0, len(data) // 2])]
+                kept = data[: next(self._halves) * len(data) // 2]
                 self.cuts[what if kept or what == "request" else "before the answer"] += 1
                 if kept:
                     writer.write(kept)

@@ -67,6 +67,21 @@ async def test_four_processes_that_are_given_the_same_batches_count_exactly(tabl
     await stores.close()
 
 
+class Underway:
+    """Batches on their way: the first is in when `begun` is set, and the last three wait until the server is away."""
+
+    def __init__(self, ingest, batches):
+        self.begun, self.away = asyncio.Event(), asyncio.Event()
+        self.task = asyncio.create_task(self._run(ingest, batches))
+
+    async def _run(self, ingest, batches):
+        failures = await deliver(ingest, batches[:1])
+        self.begun.set()
+        failures += await deliver(ingest, batches[1:-3])
+        await self.away.wait()
+        return failures + await deliver(ingest, batches[-3:])
+
+
 async def test_a_server_that_stops_and_comes_back_loses_nothing(own_azurite):
     """A short outage is waited out; in a long one the batch fails and comes again."""
     batches = run_of(30)
@@ -74,13 +89,14 @@ async def test_a_server_that_stops_and_comes_back_loses_nothing(own_azurite):
     ingest = Ingest(stores, FAST)
     failures = await deliver(ingest, batches[:10])
     for part, seconds in ((batches[10:20], 0), (batches[20:], 6)):
-        running = asyncio.create_task(deliver(ingest, part))
-        await asyncio.sleep(0.1)
+        underway = Underway(ingest, part)
+        await underway.begun.wait()
         await asyncio.to_thread(own_azurite.stop)
+        underway.away.set()
         await asyncio.sleep(seconds)
-        assert not running.done()
+        assert not underway.task.done()
         await asyncio.to_thread(own_azurite.start)
-        failures += await running
+        failures += await underway.task
     assert failures > 0
     assert await outcome(stores) == await undisturbed(batches)
     await stores.close()
@@ -91,23 +107,24 @@ async def test_a_server_that_hangs_and_goes_on_loses_nothing(own_azurite):
     batches = run_of(30)
     stores = opened(own_azurite, answer_seconds=0.4)
     ingest = Ingest(stores, FAST)
-    failures = await deliver(ingest, batches[:10])
+    await deliver(ingest, batches[:10])
     for part in (batches[10:20], batches[20:]):
-        running = asyncio.create_task(deliver(ingest, part))
-        await asyncio.sleep(0.1)
+        underway = Underway(ingest, part)
+        await underway.begun.wait()
         own_azurite.signal(signal.SIGSTOP)
+        underway.away.set()
         await asyncio.sleep(3.0)
-        assert not running.done()
+        assert not underway.task.done()
         own_azurite.signal(signal.SIGCONT)
-        failures += await running
+        await underway.task
     assert await outcome(stores) == await undisturbed(batches)
     await stores.close()
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_connections_that_are_cut_anywhere_lose_nothing(azurite, seed):
-    batches = run_of(40, seed=seed)
-    async with Proxy(azurite.port, chance=0.08, seed=seed) as proxy:
+    batches = run_of(60, seed=seed)
+    async with Proxy(azurite.port, chance=0.12, seed=seed) as proxy:
         stores = opened(azurite, port=proxy.port, prefix=f"cut{seed}")
         await deliver(Ingest(stores, FAST), batches, pause=0)
         await stores.close()
