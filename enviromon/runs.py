@@ -46,6 +46,7 @@ class Run(Struct, frozen=True):
     """
 
     deliveries: Sequence[Delivery]
+    enqueued: Sequence[int]
     times: Sequence[int]
     metrics: list[tuple[str, _Column, _Column]]
     labels: list[tuple[str, _Column]]
@@ -86,33 +87,34 @@ class Run(Struct, frozen=True):
             return False
         if state.event_time is not None and self.times[0] < state.event_time:
             return False
+        if len(self.deliveries) == 1:
+            return True
         sequences = [delivery.sequence for delivery in self.deliveries]
         return (
             all(map(gt, sequences[1:], sequences))
-            and is_rising(self.times)
-            and is_rising([delivery.enqueued_time for delivery in self.deliveries])
+            and is_rising(self.enqueued)
+            and (self.times is self.enqueued or is_rising(self.times))
         )
 
     def _continued(self, state: DeviceState, stream: str) -> Folded:
-        last = self.deliveries[-1]
-        newest = Moment(self.times[-1], last.sequence, 0)
+        last, event_time = self.deliveries[-1], self.times[-1]
+        newest = Moment(event_time, last.sequence, 0)
+        leads = state.event_time is None or self.times[0] > state.event_time  # then all of it is newer than anything
         metrics, labels = state.metrics.copy(), state.labels.copy()
         for name, raw, values in self.metrics:
-            row, at = self._last(values, newest)
-            if name not in metrics or metrics[name].at <= at:
+            row, at = (-1, newest) if values[-1] is not None else self._last(values)
+            if leads or name not in metrics or metrics[name].at <= at:
                 metrics[name] = Measurement(values[row], raw[row], at)
         for name, texts in self.labels:
-            row, at = self._last(texts, newest)
-            if name not in labels or labels[name].at <= at:
+            row, at = (-1, newest) if texts[-1] is not None else self._last(texts)
+            if leads or name not in labels or labels[name].at <= at:
                 labels[name] = Label(texts[row], at)
         counted = Ledger(len(self.deliveries))
-        after = succeed(state, stream, _position(last), counted, metrics, labels, self.times[-1])
+        after = succeed(state, stream, _position(last), counted, metrics, labels, event_time)
         return Folded(after, counted, [])
 
-    def _last(self, column: _Column, newest: Moment) -> tuple[int, Moment]:
-        """Find the last row that holds something: -1 nearly always."""
-        if column[-1] is not None:
-            return -1, newest
+    def _last(self, column: _Column) -> tuple[int, Moment]:
+        """Find the last row that holds something."""
         row = max(row for row, value in enumerate(column) if value is not None)
         return row, Moment(self.times[row], self.deliveries[row].sequence, 0)
 
@@ -122,45 +124,52 @@ class RunReader:
 
     def __init__(self, metrics: Iterable[Metric] = METRICS, *, lead: int) -> None:
         self._fields = Fields(metrics)
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(self._fields.typed_item()).decode
+        self._decode_in_range = _decoder(self._fields.typed_item(in_range=True))
+        self._decode = _decoder(self._fields.typed_item(in_range=False))
         self._lead = lead
 
     def read(self, deliveries: Sequence[Delivery], calibration: Calibration | None) -> Run | None:
         """Return one device's messages as a run, None where they are none."""
+        decode = self._decode_in_range if calibration is None else self._decode
         bodies = [delivery.body for delivery in deliveries]
+        enqueued = [delivery.enqueued_time for delivery in deliveries]
         try:
             text = b"\n".join(bodies)
             if not text.isascii():
                 text.decode()  # msgspec does not look at what it skips; a newline belongs to no longer character
-            columns: list[_Column] = list(zip(*map(_as_tuple, map(self._decode, bodies)), strict=True))
-            times = self._times(columns[-1], deliveries)
+            columns: list[_Column] = list(zip(*map(_as_tuple, map(decode, bodies)), strict=True))
+            times = self._times(columns[-1], deliveries, enqueued)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Refusal):
             return None
         raw = _slots(columns, self._fields.metric_slots)
-        if all(None in column for _, column in raw) and not _each_row_has_one(raw, len(bodies)):
+        if not _each_row_has_one(raw, len(bodies)):
             return None
-        metrics = self._calibrated(raw, calibration, times)
+        if calibration is None:
+            metrics: list[tuple[str, _Column, _Column]] | None = [(name, column, column) for name, column in raw]
+        else:
+            metrics = self._calibrated(raw, calibration, times)
         if metrics is None:
             return None
-        return Run(deliveries, times, metrics, _slots(columns, self._fields.label_slots))
+        return Run(deliveries, enqueued, times, metrics, _slots(columns, self._fields.label_slots))
 
-    def _times(self, timestamps: _Column, deliveries: Sequence[Delivery]) -> list[int]:
-        if timestamps.count(None) == len(timestamps) and not any(delivery.created for delivery in deliveries):
-            return [delivery.enqueued_time for delivery in deliveries]
+    def _times(self, timestamps: _Column, deliveries: Sequence[Delivery], enqueued: list[int]) -> list[int]:
+        """Return the event times: `enqueued` itself where no message tells its own."""
+        if timestamps.count(None) == len(timestamps):
+            created = [delivery.created for delivery in deliveries]
+            if created.count(None) == len(created):
+                return enqueued
         return [
             event_time_of(timestamp, delivery.created, delivery.enqueued_time, self._lead)
             for timestamp, delivery in zip(timestamps, deliveries, strict=True)
         ]
 
     def _calibrated(
-        self, raw: list[tuple[str, _Column]], calibration: Calibration | None, times: list[int]
+        self, raw: list[tuple[str, _Column]], calibration: Calibration, times: list[int]
     ) -> list[tuple[str, _Column, _Column]] | None:
         """Calibrate; None where a value lies beyond its range, or where one version does not serve the whole run."""
-        version = None
-        if calibration is not None:
-            version = calibration.at(min(times))
-            if version is not calibration.at(max(times)):
-                return None
+        version = calibration.at(min(times))
+        if version is not calibration.at(max(times)):
+            return None
         lines = {} if version is None else version.lines
         metrics: list[tuple[str, _Column, _Column]] = []
         for name, column in raw:
@@ -174,6 +183,10 @@ class RunReader:
                 return None
             metrics.append((name, column, values))
         return metrics
+
+
+def _decoder(item: type[Struct]) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(item).decode
 
 
 def is_rising(numbers: Sequence[int]) -> bool:
@@ -204,4 +217,7 @@ def _first(spellings: tuple[Any, ...]) -> Any:
 
 
 def _each_row_has_one(columns: list[tuple[str, _Column]], rows: int) -> bool:
+    for _, column in columns:
+        if None not in column:  # nearly always the first
+            return True
     return all(any(column[row] is not None for _, column in columns) for row in range(rows))

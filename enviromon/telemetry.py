@@ -114,20 +114,24 @@ class Fields:
             )
             for name, metric in self.metrics.items()
         }
-        types = [*(_NUMBER for _ in self.metrics), *_LABEL_TYPES, _TIME]
-        self._spelled = [(alias, kind) for aliases, kind in zip(spellings, types, strict=True) for alias in aliases]
+        self._spellings = spellings
 
     def item(self) -> type[Struct]:
         """Return a type of which a field may hold anything. A decoder of a type skips what it does not know unbuilt."""
-        return self._defined([Any] * len(self._spelled))
+        return self._defined([Any] * len(self._spellings))
 
-    def typed_item(self) -> type[Struct]:
-        """Return a type of which each field is absent, null or acceptable, but for a metric's range and the time's."""
-        return self._defined([kind for _, kind in self._spelled])
+    def typed_item(self, *, in_range: bool) -> type[Struct]:
+        """Return a type of which each field is absent, null or acceptable, but for the time's range.
+
+        A metric is within its own where `in_range` says so.
+        """
+        ranges = [Annotated[float, Meta(ge=lowest, le=highest)] | None for lowest, highest in self.bounds.values()]
+        return self._defined([*(ranges if in_range else [_NUMBER] * len(ranges)), *_LABEL_TYPES, _TIME])
 
     def _defined(self, kinds: list[Any]) -> type[Struct]:
-        fields = [(f"field{number}", kind, None) for number, kind in enumerate(kinds)]
-        rename = {name: alias for (name, _, _), (alias, _) in zip(fields, self._spelled, strict=True)}
+        spelled = [(alias, kind) for aliases, kind in zip(self._spellings, kinds, strict=True) for alias in aliases]
+        fields = [(f"field{number}", kind, None) for number, (_, kind) in enumerate(spelled)]
+        rename = {f"field{number}": alias for number, (alias, _) in enumerate(spelled)}
         return msgspec.defstruct("Item", fields, rename=rename, gc=False)
 
 
