@@ -4,6 +4,7 @@ Rules, those of EventHubListener.PartitionProcessor in Azure/azure-sdk-for-net:
 1. Within a partition one batch at a time, in order; partitions run in parallel.
 2. A batch is **checkpointed** after the function has finished it: when it succeeded, or when its retries are used up
    (loudly: those events are lost to the function). Never after a cancellation, so a batch may come twice.
+   Checkpoints are written at most every CHECKPOINT_SECONDS and at a stop: what a crash repeats is no more than that.
 3. A fault of the log itself is retried for ever, with growing pauses; it never skips an event.
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINT_SECONDS = 0.05
 _FAULT_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds
 
 
@@ -91,7 +93,7 @@ class EventHubTrigger:
     async def next_batch(self, partition: int, position: int) -> "list[StoredEvent]":
         """Wait for 1 to `maximum` events beyond `position`; fewer than `minimum` only after `max_wait`."""
         limits = self._limits
-        batch = await self._log.read(partition, position, limits.maximum)
+        batch: list[StoredEvent] = []
         while not batch:
             await self._log.wait(partition, position)
             batch = await self._log.read(partition, position, limits.maximum)
@@ -135,6 +137,9 @@ class _Partition:
         self.stopping = False
         self.busy = False
         self.position = -1
+        self._saved = -1
+        self._save_at = 0.0
+        self._loop = asyncio.get_running_loop()
         self._trigger = trigger
         self._number = number
         self._name = function.name
@@ -148,11 +153,24 @@ class _Partition:
         )
 
     async def run(self) -> None:
-        """Process batches until stopped, whatever the log does."""
+        """Process batches until stopped, whatever the log does; what was finished is checkpointed in the end."""
+        try:
+            await self._run()
+        finally:
+            if self.position > self._saved:
+                try:
+                    await self._save()
+                except Exception:
+                    logger.exception(
+                        "function %s, partition %d: what was finished could not be checkpointed, and will come again",
+                        *(self._name, self._number),
+                    )
+
+    async def _run(self) -> None:
         faults = 0
         while not self.stopping:
             try:
-                self.position = await self._trigger.position(self._number)
+                self.position = self._saved = await self._trigger.position(self._number)
                 while not self.stopping:
                     self.position = await self._step(self.position)
                     faults = 0
@@ -166,15 +184,31 @@ class _Partition:
                 await asyncio.sleep(delay)
 
     async def _step(self, position: int) -> int:
-        """Process one batch and checkpoint it. Raises what the log raises; the batch comes again then."""
-        batch = await self._trigger.next_batch(self._number, position)
+        """Process one batch, and checkpoint when it is time. Raises what the log raises; the batch comes again then."""
+        batch = await self._next_batch(position)
         self.busy = True
         try:
-            position = await self._process(batch)
-            await self._trigger.checkpoint(self._number, position)
+            self.position = await self._process(batch)
+            if self._loop.time() >= self._save_at:
+                await self._save()
         finally:
             self.busy = False
-        return position
+        return self.position
+
+    async def _next_batch(self, position: int) -> "list[StoredEvent]":
+        """Wait for a batch; checkpoint meanwhile what has been waiting for it long enough."""
+        if self._saved < position:
+            try:
+                async with asyncio.timeout_at(self._save_at):
+                    return await self._trigger.next_batch(self._number, position)
+            except TimeoutError:
+                await self._save()
+        return await self._trigger.next_batch(self._number, position)
+
+    async def _save(self) -> None:
+        position = self.position
+        await self._trigger.checkpoint(self._number, position)
+        self._saved, self._save_at = position, self._loop.time() + CHECKPOINT_SECONDS
 
     async def _process(self, batch: "list[StoredEvent]") -> int:
         """Return the last sequence number that the function has finished: less than all on a stop."""

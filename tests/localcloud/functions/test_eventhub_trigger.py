@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.functions import eventhub_trigger
 from localcloud.functions.host import DuplicateConsumerGroupError
 from localcloud.iothub.event_log import SqliteEventLog
 from tests.localcloud.functions.shop import MakeShop, Shop, until
@@ -32,6 +33,31 @@ async def test_a_batch_reaches_the_function_in_order_and_is_checkpointed(shop: S
     assert (invocation.partition, invocation.first_sequence, invocation.last_sequence) == (0, 0, 2)
     assert (invocation.count, invocation.outcome) == (3, "ok")
     await until_checkpoint(log, "billing", 2)
+
+
+async def test_checkpoints_are_written_at_most_so_often_and_at_a_stop(
+    shop: Shop, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a thousand small batches a second each checkpoint would cost as much as the batch."""
+    monkeypatch.setattr(eventhub_trigger, "CHECKPOINT_SECONDS", 3600.0)
+    await shop.send(b"one")
+    await until_checkpoint(log, "billing", 0)
+    for number in (2, 3):
+        await shop.send(b"more")
+        await until(lambda number=number: len(shop.of("bill")) == number)
+    assert await log.checkpoint("billing", 0) == 0
+    await shop.host.stop()
+    assert await log.checkpoint("billing", 0) == 2
+
+
+async def test_a_checkpoint_that_waits_is_written_when_its_time_has_come(
+    shop: Shop, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventhub_trigger, "CHECKPOINT_SECONDS", 0.2)
+    await shop.send(b"one")
+    await until_checkpoint(log, "billing", 0)
+    await shop.send(b"two")
+    await until_checkpoint(log, "billing", 1)
 
 
 async def test_a_batch_is_no_larger_than_host_json_says(shop: Shop) -> None:
