@@ -104,6 +104,7 @@ async def consume(log: SqliteEventLog, partition: int, lags: list[float]) -> Non
 
 
 async def measure(arguments: argparse.Namespace, *, slow: bool) -> dict[str, float]:
+    """Return the figures of `devices`, `window` and `seconds`."""
     with tempfile.TemporaryDirectory() as directory:
         log = await SqliteEventLog.open(Path(directory))
         await log.register(GROUP)
@@ -136,11 +137,11 @@ async def measure(arguments: argparse.Namespace, *, slow: bool) -> dict[str, flo
         }
 
 
-async def caught_up(log: SqliteEventLog, events: int) -> None:
-    """Wait until the checkpoints add up to what is durable."""
-    async with asyncio.timeout(30):
+async def caught_up(log: SqliteEventLog, events: int, *, group: str = GROUP, seconds: float = 30) -> None:
+    """Wait until the checkpoints add up to what is durable. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
         while True:
-            checkpoints = [await log.checkpoint(GROUP, partition) for partition in range(log.partitions)]
+            checkpoints = [await log.checkpoint(group, partition) for partition in range(log.partitions)]
             if sum(checkpoint + 1 for checkpoint in checkpoints) == events:
                 return
             await asyncio.sleep(0.01)

@@ -5,7 +5,8 @@
 
 It is cheap, so that it is not what one measures: publishes are encoded before the start, the ones that a read's
 acknowledgements allow go out in one write, and acknowledgements are compared with the expected bytes (so each is
-checked: its packet id, its order, nothing beside). One connection per device.
+checked: its packet id, its order, nothing beside). One connection per device. What it speaks is plain MQTT 3.1.1: with
+`--topic` any broker takes it. With `--hold` it says `connected` and starts when it is given a line.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import asyncio
 import json
 import multiprocessing
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, islice
@@ -21,9 +23,13 @@ from typing import Any
 
 import msgspec
 import uvloop
+from processes import allow_many_files
 from readings import bodies
 
-RING = 500
+LONGEST_RING, SHORTEST_RING, RINGS_TOGETHER = 500, 40, 100_000
+TOPIC = "devices/{device}/messages/events/%24.ct=application%2Fjson&%24.ce=utf-8"
+CLIENT_ADDRESSES = 4
+"""One has 28,000 ports, and those used lately are in TIME_WAIT."""
 CONNACK_ACCEPTED = (b"\x20\x02\x00\x00", b"\x20\x02\x01\x00")  # without and with a stored session
 CONNECTING_AT_ONCE = 50
 SETTLE_SECONDS = 30.0
@@ -70,28 +76,28 @@ def connect(device: Device) -> bytes:
     return packet(0x10, text("MQTT") + b"\x04\xc0" + (60).to_bytes(2, "big") + credentials)
 
 
-def publish(device_id: str, packet_id: int, body: bytes) -> bytes:
-    """PUBLISH at QoS 1 of a device-to-cloud message."""
-    topic = f"devices/{device_id}/messages/events/%24.ct=application%2Fjson&%24.ce=utf-8"
+def publish(topic: str, packet_id: int, body: bytes) -> bytes:
+    """PUBLISH at QoS 1."""
     return packet(0x32, text(topic) + packet_id.to_bytes(2, "big") + body)
 
 
 class Ring:
     """A device's prepared publishes and the acknowledgements to expect, twice over so that any run is one slice."""
 
-    def __init__(self, device_id: str, readings: Iterable[bytes]) -> None:
-        packets = [publish(device_id, number + 1, body) for number, body in enumerate(islice(readings, RING))] * 2
-        acknowledgements = [b"\x40\x02" + (number + 1).to_bytes(2, "big") for number in range(RING)] * 2
+    def __init__(self, topic: str, readings: Sequence[bytes]) -> None:
+        self._length = len(readings)
+        packets = [publish(topic, number, body) for number, body in enumerate(readings, 1)] * 2
+        acknowledgements = [b"\x40\x02" + number.to_bytes(2, "big") for number in range(1, self._length + 1)] * 2
         self._publishes = memoryview(b"".join(packets))
         self._starts = list(accumulate(map(len, packets), initial=0))
         self._acknowledgements = b"".join(acknowledgements)
 
     def publishes(self, first: int, count: int) -> memoryview:
-        turn = first % RING
+        turn = first % self._length
         return self._publishes[self._starts[turn] : self._starts[turn + count]]
 
     def acknowledgements(self, first: int, count: int) -> bytes:
-        turn = first % RING
+        turn = first % self._length
         return self._acknowledgements[4 * turn : 4 * (turn + count)]
 
 
@@ -163,6 +169,11 @@ class Sender(asyncio.Protocol):
                 future.exception()  # whoever awaits it is told; nobody else need be
 
 
+def ring_length(devices: int) -> int:
+    """Return how many readings each device has in turn: all of them together have room in memory."""
+    return max(SHORTEST_RING, min(LONGEST_RING, RINGS_TOGETHER // devices))
+
+
 def drifting(device: Device, number: int) -> Iterable[bytes]:
     """Return readings without a timestamp: a ring of them can turn without sending old ones."""
     return bodies(device.device_id, number, timestamps=False)
@@ -170,19 +181,26 @@ def drifting(device: Device, number: int) -> Iterable[bytes]:
 
 async def connect_all(
     devices: Sequence[Device],
-    host: str,
     port: int,
     tls: ssl.SSLContext | None,
+    *,
+    topic: str = TOPIC,
     readings: Callable[[Device, int], Iterable[bytes]] = drifting,
 ) -> list[Sender]:
-    """Open one accepted connection per device, some at a time; `readings` gives each RING bodies."""
-    limit = asyncio.Semaphore(CONNECTING_AT_ONCE)
+    """Open one accepted connection per device, some at a time; `readings` gives each its bodies."""
+    limit, length = asyncio.Semaphore(CONNECTING_AT_ONCE), ring_length(len(devices))
+    server_hostname = "localhost" if tls else None
 
     async def one(number: int, device: Device) -> Sender:
         async with limit:
-            ring = Ring(device.device_id, readings(device, number))
+            ring = Ring(topic.format(device=device.device_id), list(islice(readings(device, number), length)))
             _, sender = await asyncio.get_running_loop().create_connection(
-                lambda: Sender(device, ring), host, port, ssl=tls
+                lambda: Sender(device, ring),
+                "127.0.0.1",
+                port,
+                ssl=tls,
+                server_hostname=server_hostname,
+                local_addr=(f"127.0.0.{2 + number % CLIENT_ADDRESSES}", 0),
             )
             await asyncio.wait_for(sender.connected, SETTLE_SECONDS)
             return sender
@@ -194,16 +212,23 @@ async def connect_all(
 
 async def run(
     devices: Sequence[Device],
-    host: str,
     port: int,
     tls: ssl.SSLContext | None,
     *,
     window: int,
     seconds: float,
-    rate: int,
+    rate: int = 0,
+    topic: str = TOPIC,
+    hold: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Load for so many seconds, as fast as the window allows or at `rate` messages a second over all devices."""
-    senders = await connect_all(devices, host, port, tls)
+    """Load for so many seconds, as fast as the window allows or at `rate` messages a second over all devices.
+
+    `hold` is called between connecting and the first publish. Raises ValueError for a window beyond SHORTEST_RING.
+    """
+    if window > SHORTEST_RING:
+        raise ValueError(f"a window of {window} messages: {SHORTEST_RING} are possible")
+    senders = await connect_all(devices, port, tls, topic=topic)
+    hold()
     wall, started, cpu = time.time(), time.perf_counter(), time.process_time()
     if rate:
         await paced(senders, rate, seconds)
@@ -240,9 +265,10 @@ async def paced(senders: Sequence[Sender], rate: int, seconds: float) -> list[li
 
 
 class Acceptor(asyncio.Protocol):
-    """The least that can be on the other side: it acknowledges what it reads, and keeps nothing."""
+    """The least that can be on the other side: it acknowledges and counts what it reads, and keeps nothing."""
 
     def __init__(self) -> None:
+        self.received = 0
         self._buffer = b""
         self._transport: asyncio.Transport
 
@@ -253,21 +279,26 @@ class Acceptor(asyncio.Protocol):
         data = self._buffer + data if self._buffer else data
         answers = []
         at, size = 0, len(data)
-        while size - at >= 5:
+        while size - at >= 4:
             length, header = data[at + 1] & 0x7F, 2
             if data[at + 1] & 0x80:
                 length |= data[at + 2] << 7
                 header = 3
             if at + header + length > size:
                 break
-            if data[at] == 0x32:
+            if data[at] & 0xF6 == 0x32:  # PUBLISH at QoS 1, whatever DUP and RETAIN say
+                self.received += 1
                 packet_id = at + header + 2 + (data[at + header] << 8 | data[at + header + 1])
                 answers.append(b"\x40\x02" + data[packet_id : packet_id + 2])
-            elif data[at] == 0x10:
-                answers.append(CONNACK_ACCEPTED[0])
+            else:
+                answers.append(self.answer(data[at : at + header + length]))
             at += header + length
         self._buffer = data[at:]
         self._transport.write(b"".join(answers))
+
+    def answer(self, received: bytes) -> bytes:
+        """Return what a packet is answered with, publishes apart."""
+        return CONNACK_ACCEPTED[0] if received[0] == 0x10 else b""
 
 
 def accept(ports: "multiprocessing.Queue[int]") -> None:
@@ -289,7 +320,7 @@ def alone(connections: int, window: int, seconds: float) -> Result:
     acceptor.start()
     try:
         devices = [Device(f"bench-{number}", "", "") for number in range(connections)]
-        return uvloop.run(run(devices, "127.0.0.1", ports.get(), None, window=window, seconds=seconds, rate=0))
+        return uvloop.run(run(devices, ports.get(), None, window=window, seconds=seconds))
     finally:
         acceptor.terminate()
         acceptor.join()
@@ -298,7 +329,6 @@ def alone(connections: int, window: int, seconds: float) -> Result:
 def arguments() -> Any:
     parser = argparse.ArgumentParser(description="An MQTT load generator.")
     parser.add_argument("--alone", action="store_true", help="measure the generator itself")
-    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=1883)
     parser.add_argument("--ca", type=Path, help="speak TLS and trust this CA")
     parser.add_argument("--devices", type=Path, help="JSON file: a list of deviceId, username, password")
@@ -306,20 +336,37 @@ def arguments() -> Any:
     parser.add_argument("--window", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=int, default=0, help="messages a second over all devices; 0: all it can")
+    parser.add_argument("--topic", default=TOPIC, help="where {device} stands for the device's id")
+    parser.add_argument("--hold", action="store_true", help="say `connected`, then wait for a line")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
 
+def hold() -> None:
+    """Say that every device is connected, and wait for a line."""
+    print("connected", flush=True)
+    sys.stdin.readline()
+
+
 def main() -> None:
+    allow_many_files()
     given = arguments()
     if given.alone:
         result = alone(given.connections, given.window, given.seconds)
     else:
         devices = msgspec.json.decode(given.devices.read_bytes(), type=list[Device])
         tls = ssl.create_default_context(cafile=given.ca) if given.ca else None
-        result = uvloop.run(
-            run(devices, given.host, given.port, tls, window=given.window, seconds=given.seconds, rate=given.rate)
+        load = run(
+            devices,
+            given.port,
+            tls,
+            window=given.window,
+            seconds=given.seconds,
+            rate=given.rate,
+            topic=given.topic,
+            hold=hold if given.hold else lambda: None,
         )
+        result = uvloop.run(load)
     figures = msgspec.structs.asdict(result)
     if given.json:
         print(json.dumps(figures))

@@ -1,23 +1,23 @@
 """The system under test: `enviromon up` in a process of its own, on free ports and a data directory that goes away."""
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 from load import Device
+from processes import cpu_seconds, rss
 
 from localcloud.iothub.registry import Registry
 from localcloud.iothub.sas import make_token
 
 API_VERSION = "2021-04-12"
 TOKEN_SECONDS = 86400
-CLOCK_TICK = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 FREE_PORTS = [f"--{name}-port=0" for name in ("http", "mqtt", "mqtt-plain", "https", "signalr")]
 
 
@@ -55,30 +55,28 @@ class System:
 
     def stored(self) -> int:
         """Return how many events the log holds, asked of its file."""
-        connection = sqlite3.connect(f"file:{self.data / 'events.db'}?mode=ro", uri=True)
-        ((count,),) = connection.execute("SELECT coalesce(sum(count), 0) FROM blocks").fetchall()
-        connection.close()
-        return int(count)
+        return self._ask_log("SELECT coalesce(sum(count), 0) FROM blocks")
+
+    def log_bytes(self) -> int:
+        """Return the size of the log's file, what is still in its WAL included."""
+        return self._ask_log("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
+
+    def _ask_log(self, query: str) -> int:
+        with closing(sqlite3.connect(f"file:{self.data / 'events.db'}?mode=ro", uri=True)) as connection:
+            ((number,),) = connection.execute(query).fetchall()
+        return int(number)
 
     def rss(self) -> int:
         """Return the resident bytes of all its processes."""
-        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in self._pids())
+        return rss(self._process.pid)
 
     def cpu_seconds(self) -> float:
         """Return the processor time that its processes have used."""
-        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._pids()]
-        return sum(int(field[11]) + int(field[12]) for field in fields) / CLOCK_TICK
-
-    def _pids(self) -> list[int]:
-        found = [self._process.pid]
-        for pid in found:
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, children.read_text().split())
-        return found
+        return cpu_seconds(self._process.pid)
 
 
-def register(data: Path, count: int) -> list[Device]:
-    """Add devices to the registry of a data directory, and sign them in for a day."""
+def register(data: Path, count: int) -> tuple[list[Device], Path]:
+    """Add devices to the registry of a data directory and sign them in for a day; the file is for bench/load.py."""
     registry = Registry.open(data / "hub.db")
     expiry = int(time.time()) + TOKEN_SECONDS
     devices = []
@@ -88,4 +86,6 @@ def register(data: Path, count: int) -> list[Device]:
         username = f"localhost/{device.device_id}/?api-version={API_VERSION}"
         devices.append(Device(device.device_id, username, token))
     registry.close()
-    return devices
+    file = data.parent / "devices.json"
+    file.write_bytes(msgspec.json.encode(devices))
+    return devices, file

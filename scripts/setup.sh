@@ -79,10 +79,14 @@ need_node() {
     || fail "The dashboard and Azurite need Node 20 or newer: https://nodejs.org"
 }
 
+node_packages() { # DIR
+  done_once "$1/node_modules/.done" "$1/package-lock.json" -- npm --prefix "$1" ci --silent --no-audit --no-fund
+}
+
 setup_dashboard() {
   need_node
   say "dashboard packages"
-  done_once dashboard/node_modules/.done dashboard/package-lock.json -- npm --prefix dashboard ci --silent --no-audit --no-fund
+  node_packages dashboard
 }
 
 build_dashboard() {
@@ -93,9 +97,18 @@ build_dashboard() {
 setup_azurite() {
   need_node
   say "Azurite"
-  done_once tests/azurite/node_modules/.done tests/azurite/package-lock.json -- npm --prefix tests/azurite ci --silent --no-audit --no-fund
+  node_packages tests/azurite
 }
 
 setup_browser() {
   command -v chromium > /dev/null || debian chromium fonts-dejavu-core
+}
+
+# What scripts/bench compares with. A broker that cannot be had is left out, and the table says so.
+setup_peers() {
+  need_node
+  say "peers of the benchmarks"
+  node_packages bench/peers
+  PATH=$PATH:/usr/sbin command -v mosquitto > /dev/null && PATH=$PATH:/usr/sbin command -v nats-server > /dev/null \
+    || (debian mosquitto nats-server) || say "mosquitto and nats-server are not to be had here"
 }
