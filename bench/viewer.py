@@ -41,6 +41,8 @@ class Viewer:
         self._counts: dict[str, int] = {}
         self._decoder = msgspec.json.Decoder(Message)
         self._news = asyncio.Event()
+        self.ended = asyncio.Event()
+        """Set when the connection has ended."""
 
     def take(self, frame: bytes) -> None:
         """Take one WebSocket message."""
@@ -85,9 +87,14 @@ class Viewer:
 
 
 @asynccontextmanager
-async def watching(url: str, access: Mapping[str, str] | None = None) -> AsyncIterator[Viewer]:
-    """Negotiate at the function app, with headers that give access, then at SignalR, and listen by WebSocket."""
-    viewer = Viewer()
+async def watching(
+    url: str, access: Mapping[str, str] | None = None, viewer: Viewer | None = None
+) -> AsyncIterator[Viewer]:
+    """Negotiate at the function app, with headers that give access, then at SignalR, and listen by WebSocket.
+
+    A viewer serves once.
+    """
+    viewer = viewer or Viewer()
     async with aiohttp.ClientSession() as session:
         async with session.post(f"{url}/api/negotiate", headers=access) as answer:
             answer.raise_for_status()
@@ -119,5 +126,8 @@ async def _ping(stream: aiohttp.ClientWebSocketResponse) -> None:
 
 
 async def _listen(stream: aiohttp.ClientWebSocketResponse, viewer: Viewer) -> None:
-    async for message in stream:
-        viewer.take(message.data.encode() if isinstance(message.data, str) else message.data)
+    try:
+        async for message in stream:
+            viewer.take(message.data.encode() if isinstance(message.data, str) else message.data)
+    finally:
+        viewer.ended.set()

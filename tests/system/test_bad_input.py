@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from azure.iot.device import IoTHubDeviceClient
 
-from .conftest import eventually
+from tests.system.systems import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from .conftest import ENVIROMON, System, eventually
+from tests.system.systems import ENVIROMON, System, eventually
 
 pytestmark = pytest.mark.slow
 

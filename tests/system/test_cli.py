@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from .conftest import System
+from tests.system.systems import System
 
 pytestmark = pytest.mark.slow
 

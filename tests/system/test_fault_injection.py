@@ -8,8 +8,7 @@ import urllib.request
 import pytest
 
 from enviromon.hub_registry import HubRegistry, RegistryError, parse_connection_string
-
-from .conftest import eventually
+from tests.system.systems import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient
 
 from enviromon.device_client import DeviceConnection, HubAddress, sas_token
-
-from .conftest import eventually
+from tests.system.systems import eventually
 
 pytestmark = pytest.mark.slow
 

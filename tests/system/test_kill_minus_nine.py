@@ -9,8 +9,7 @@ from collections import Counter
 import pytest
 
 from localcloud.iothub.event_log import SqliteEventLog
-
-from .conftest import ENVIROMON, eventually
+from tests.system.systems import ENVIROMON, eventually
 
 pytestmark = pytest.mark.slow
 

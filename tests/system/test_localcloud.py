@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import System, eventually
+from tests.system.systems import System, eventually
 
 pytestmark = pytest.mark.slow
 SAMPLE = Path(__file__).parents[1] / "sample_app"

@@ -8,8 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from enviromon.instruments import INSTRUMENTS
-
-from .conftest import eventually
+from tests.system.systems import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +35,7 @@ def names_of(query):
 @pytest.fixture(scope="module")
 def exposition(tmp_path_factory):
     """What a system shows that has seen good and bad readings; none of it is made for these tests."""
-    from .conftest import System  # noqa: PLC0415
+    from tests.system.systems import System  # noqa: PLC0415
 
     directory = tmp_path_factory.mktemp("operations")
     system = System(directory / "data", directory / "up.log")

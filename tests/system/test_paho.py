@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.environments import python_of
-
-from .conftest import eventually
+from tests.system.systems import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -16,19 +16,12 @@ import pytest
 
 from localcloud.functions.worker_messages import Grant, Start, encode
 from localcloud.keys import load_or_create_keys
-
-from .conftest import ENVIROMON, eventually
+from tests.system.systems import ENVIROMON, eventually, workers_of
 
 pytestmark = pytest.mark.slow
 
 DEVICES, RATE = 8, 400
 WITHIN_SECONDS = 5.0
-
-
-def workers_of(process: subprocess.Popen) -> list[int]:
-    children = Path(f"/proc/{process.pid}/task").glob("*/children")
-    found = [int(pid) for child in children for pid in child.read_text().split()]
-    return [pid for pid in found if b"localcloud.functions.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @contextmanager
