@@ -29,11 +29,11 @@ async def soak(directory: Path, *, cycles: int | None, minutes: float | None, se
                 raise
             print(report.line(), flush=True)
             reports.append(report)
+    sums = {name: sum(getattr(report, name) for report in reports) for name in Report.__struct_fields__[5:10]}
     print(
-        f"{len(reports)} cycles in {time.monotonic() - started:.0f} s, all exact: "
-        f"{sum(r.acknowledged for r in reports):,} messages acknowledged, "
-        f"{sum(r.repeated for r in reports):,} sent again, {sum(r.events for r in reports):,} events counted once, {sum(r.bad for r in reports):,} dead letters, "
-        f"{sum(r.deaths for r in reports)} deaths of processes"
+        f"{len(reports)} cycles in {time.monotonic() - started:.0f} s, all exact: {sums['acknowledged']:,} messages "
+        f"acknowledged, {sums['repeated']:,} sent again, {sums['events']:,} events counted once, "
+        f"{sums['bad']:,} dead letters, {sums['deaths']} deaths of processes"
     )
 
 
