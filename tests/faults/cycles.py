@@ -49,6 +49,11 @@ point = "append.begins"
 action = "duplicate"
 probability = 0.01
 [[fault]]
+point = "append.begins"
+action = "delay"
+seconds = 0.02
+probability = 0.05
+[[fault]]
 point = "append.ended"
 action = "fail"
 probability = 0.02
@@ -75,10 +80,17 @@ times = 1
 EXIT = """
 [[fault]]
 point = "{point}"
+action = "delay"
+seconds = {seconds}
+skip = {skip}
+{function}
+[[fault]]
+point = "{point}"
 action = "exit"
 skip = {skip}
 {function}
 """
+"""It dwells there first: what must not have happened by then has time to happen."""
 
 
 class Report(msgspec.Struct):
@@ -195,7 +207,9 @@ class Rig:
         if kind.startswith("exit at "):
             point = kind.removeprefix("exit at ")
             function = 'function = "telemetry"' if point.startswith(("function.", "output.")) else ""
-            faults += EXIT.format(point=point, skip=chance.randint(0, 30), function=function)
+            faults += EXIT.format(
+                point=point, skip=chance.randint(0, 30), function=function, seconds=chance.choice([0, 0.05])
+            )
         table = text.index("[app_settings]")
         self._plan.write_text(text[:table] + faults + text[table:])
         await asyncio.to_thread(self.system.start, "--faults", self._plan, "--workers", str(workers))

@@ -41,7 +41,7 @@ class Screen:
         while True:
             try:
                 stream_rows: dict[str, dict[str, Any]] = {}
-                async with watching(self.url, stream := _Stream(stream_rows)):
+                async with watching(self.url, viewer=_Stream(stream_rows)) as stream:
                     merge(stream_rows, await devices(self.url))
                     self.rows = stream_rows
                     await stream.ended.wait()
