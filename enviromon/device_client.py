@@ -42,6 +42,18 @@ class RefusedError(EnviromonError):
         self.retry = code == 3  # noqa: PLR2004 - MQTT 3.1.1, table 3.1: server unavailable
 
 
+class UntrustedHubError(RefusedError):
+    """The hub's certificate is not what the device trusts: another authority's, ended, or for another name."""
+
+    def __init__(self, device_id: str, error: ssl.SSLCertVerificationError) -> None:
+        EnviromonError.__init__(
+            self,
+            f"{device_id}: the hub's certificate cannot be trusted ({error.verify_message}): give the device the CA "
+            "file that the hub's start names, and see that the clocks are right",
+        )
+        self.retry = False
+
+
 class HubAddress(NamedTuple):
     """Where a hub's MQTT listener is and by which name its tokens go."""
 
@@ -79,10 +91,13 @@ class DeviceConnection(asyncio.Protocol):
         self._ping: asyncio.TimerHandle | None = None
 
     async def open(self, hub: HubAddress, token: str) -> None:
-        """Connect within `CONNECT_SECONDS`. Raises RefusedError, OSError (TimeoutError, ssl.SSLError among them)."""
+        """Connect within `CONNECT_SECONDS`. Raises RefusedError, UntrustedHubError among them, and OSError."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_SECONDS):
-            await loop.create_connection(lambda: self, hub.hostname, hub.port, ssl=hub.tls)
+            try:
+                await loop.create_connection(lambda: self, hub.hostname, hub.port, ssl=hub.tls)
+            except ssl.SSLCertVerificationError as error:
+                raise UntrustedHubError(self._device_id, error) from error
             user_name = f"{hub.hostname}/{self._device_id}/?api-version={API_VERSION}"
             self._transport.write(_connect_packet(self._device_id, user_name, token))
             try:

@@ -105,10 +105,16 @@ def _issue(directory: Path, files: Certificates, names: Sequence[str], now: floa
     start = dt.datetime.fromtimestamp(now, dt.UTC)
     authority = _usable_authority(directory, files, names, start)
     if authority is None:
+        is_first = not files.ca_file.exists()
         authority = x509.new_authority(names, start)
         write_private(directory / "ca.key", authority.key_pem())
         write_private(files.ca_file, authority.certificate_pem())
-        _logger.info("made a new certificate authority, which devices and browsers must trust: %s", files.ca_file)
+        _logger.log(
+            logging.INFO if is_first else logging.WARNING,
+            "made a new certificate authority%s: give %s to devices and browsers, they trust no other",
+            "" if is_first else ", for the old one has ended, lost its key or may not speak for a name",
+            files.ca_file,
+        )
     server = x509.issue_server(authority, names, start)
     write_private(files.key_file, server.key_pem())
     write_private(files.certificate_file, server.certificate_pem())

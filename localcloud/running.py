@@ -22,7 +22,7 @@ from localcloud.data_directory import DataDirectoryInUseError, exclusive_data_di
 from localcloud.faults.plan import FaultPlan, FaultPlanError, parse_plan
 from localcloud.limits import OTHER_FILES, CloudLimits, LimitsError, read_limits, within
 from localcloud.logs import set_up_logging
-from localcloud.sqlite import SchemaTooNewError
+from localcloud.sqlite import DatabaseFaultError, SchemaTooNewError, fault
 
 GARBAGE_THRESHOLD = 10_000
 """A batch holds a thousand events and what is made of them: with Python's 700, the collector would look through all of
@@ -43,6 +43,7 @@ _logger = logging.getLogger(__name__)
 _OPERATORS_ERRORS = (
     AddressError,
     AppError,
+    DatabaseFaultError,
     DataDirectoryInUseError,
     FaultsRefusedError,
     SchemaTooNewError,
@@ -149,7 +150,11 @@ def run_cloud(data: Path, main: Coroutine[Any, Any, None]) -> None:
             run_async(main)
     except _OPERATORS_ERRORS as error:
         main.close()
-        raise click.ClickException(str(error)) from error
+        known = None
+        if isinstance(error, sqlite3.Error | OSError):
+            file = getattr(error, "filename", None) or data
+            known = fault(error, Path(os.fsdecode(file)), f"{data} holds what must not be lost")
+        raise click.ClickException(str(known or error)) from error
 
 
 def set_up_interpreter() -> None:

@@ -1,14 +1,17 @@
 """`enviromon doctor`: looks at what usually goes wrong, and says what to do."""
 
+import contextlib
 import datetime as dt
 import os
 import shutil
+import sqlite3
 import stat
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import click
 from msgspec.structs import fields
@@ -29,6 +32,7 @@ LEAST_FREE_BYTES = 1 << 30
 LEAST_PYTHON = (3, 11)
 RELEASED = dt.datetime(2026, 11, 1, tzinfo=dt.UTC).timestamp()
 CLOCK_TOLERANCE_SECONDS = 60
+FAULTS_DOCUMENT = "docs/operations.md"
 
 
 class Finding(NamedTuple):
@@ -45,7 +49,7 @@ class Finding(NamedTuple):
 @json_option
 def doctor(data: Path, as_json: bool) -> None:  # noqa: FBT001 - click's signature
     """Check versions, ports, permissions, disk and clock. Ends with 1 where something needs you."""
-    findings = [*_versions(), *_ports(data), *_data_directory(data), *_disk(data), _clock(data)]
+    findings = [*_versions(), *_ports(data), *_data_directory(data), *_disk(data), *_databases(data), _clock(data)]
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -99,6 +103,19 @@ def _disk(data: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(nearest).free
     advice = "free some space: at the log's limit the hub stops acknowledging, so that nothing is lost"
     yield Finding("disk", free >= LEAST_FREE_BYTES, f"{free / (1 << 30):.1f} GiB free", advice)
+
+
+def _databases(data: Path) -> Iterator[Finding]:
+    for path in sorted(data.glob("*.db")):
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=1)
+            ) as database:
+                found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+        except sqlite3.Error as error:
+            found = str(error)
+        advice = f"stop what uses it, keep a copy, and restore it from a backup or move it away: {FAULTS_DOCUMENT}"
+        yield Finding(path.name, found == "ok", "whole" if found == "ok" else found, advice)
 
 
 def _clock(data: Path) -> Finding:

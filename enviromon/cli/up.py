@@ -11,10 +11,11 @@ import click
 
 from enviromon.app_files import app_directory, page_directory
 from enviromon.cli import STARTED
-from enviromon.cli.common import data_option, json_option, local_store_url
+from enviromon.cli.common import data_option, json_option, local_store_url, settings
 from enviromon.cli.simulate import local_target, start_simulator
 from enviromon.errors import EnviromonError
 from enviromon.simulator import Plan
+from enviromon.stores import open_stores
 from localcloud.addresses import is_loopback
 from localcloud.cloud import EVENT_HUB_NAME, CloudSettings, LocalCloud
 from localcloud.functions.console import reporter
@@ -47,6 +48,7 @@ def up(**options: Any) -> None:
 
 async def _serve(options: dict[str, Any]) -> None:
     stop = stop_signal()
+    await _check_store(options["data"])
     read_key = _read_key(options)
     report = reporter(app_directory(), only_failures=not options["verbose"], as_json=options["log_format"] == "json")
     cloud = LocalCloud(_settings(options, read_key), report)
@@ -62,6 +64,17 @@ async def _serve(options: dict[str, Any]) -> None:
             simulation.cancel()
             await asyncio.wait([simulation])
         await cloud.stop()
+
+
+async def _check_store(data: "Path") -> None:
+    """Read a row of a store in a file: damage shall not first come up with the first event. Raises StorageError."""
+    chosen = settings(data)
+    if chosen.store_url.startswith("sqlite:"):
+        stores = open_stores(chosen.store_url, chosen.site)
+        try:
+            await stores.devices.page(limit=1)
+        finally:
+            await stores.close()
 
 
 def _settings(options: dict[str, Any], read_key: str | None) -> CloudSettings:

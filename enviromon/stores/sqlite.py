@@ -9,6 +9,7 @@ Rules:
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import secrets
@@ -122,7 +123,7 @@ class _Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._on_thread, work)
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(f"{self._path}: {error}") from error
+            raise StorageError(f"{self._path}: {error}{_advice(error)}") from error
 
     async def close(self) -> None:
         """Finish what runs and close the file; the last process to close it folds the WAL in."""
@@ -355,6 +356,23 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _advice(error: sqlite3.Error | OSError) -> str:
+    """Say what to do about a fault of the file or its disk; "" where that is not known."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    number = error.errno if isinstance(error, OSError) else None
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return (
+            ". The file is damaged: stop what uses it, keep a copy, and restore it from a backup, or move it away with "
+            "its -wal and -shm. States, calibrations and dead letters then begin anew; move checkpoints.db away as "
+            "well, and the events that the log still holds are counted again"
+        )
+    if code == sqlite3.SQLITE_FULL or number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return ". Free some space on its disk: nothing is lost, the events come again"
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN} or number in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        return ". Let this user write to it and its directory, and see that its file system is not mounted read-only"
+    return ""
 
 
 def _connect(path: str) -> sqlite3.Connection:

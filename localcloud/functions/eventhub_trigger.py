@@ -19,6 +19,7 @@ from localcloud.functions.bindings import EventHubAddress
 from localcloud.functions.events import EventFactory
 from localcloud.functions.invocation import Invocation, Invoker
 from localcloud.functions.retrying import Report, invoke_with_retries
+from localcloud.sqlite import DatabaseFaultError
 
 if TYPE_CHECKING:
     from localcloud.iothub.event_log import EventLog, StoredEvent
@@ -174,12 +175,14 @@ class _Partition:
                 while not self.stopping:
                     self.position = await self._step(self.position)
                     faults = 0
-            except Exception:
+            except Exception as error:
                 delay = _FAULT_DELAYS[min(faults, len(_FAULT_DELAYS) - 1)]
                 faults += 1
-                logger.exception(
-                    "function %s, partition %d: the event log failed, trying again in %s s",
-                    *(self._name, self._number, delay),
+                known = isinstance(error, DatabaseFaultError)
+                logger.error(  # noqa: TRY400 - a known fault is a sentence
+                    "function %s, partition %d, trying again in %s s: %s",
+                    *(self._name, self._number, delay, error if known else "the event log failed"),
+                    exc_info=None if known else error,
                 )
                 await asyncio.sleep(delay)
 

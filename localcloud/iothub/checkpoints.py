@@ -7,7 +7,7 @@ Checkpoints belong to one log (its random id): a log that was deleted and counts
 
 from pathlib import Path
 
-from localcloud.sqlite import connect
+from localcloud.sqlite import connect, explains
 
 _MIGRATIONS = (
     """
@@ -26,11 +26,15 @@ NOTHING_YET = -1
 class Checkpoints:
     """The last finished sequence number per consumer group and partition of one log. One object serves one thread."""
 
+    WITHOUT = "Without it every event that the log still holds is delivered again"
+
     def __init__(self, path: Path, log_id: bytes, partitions: int) -> None:
-        self._connection = connect(path, _MIGRATIONS, synchronous="NORMAL")
+        self.path = path
+        self._connection = connect(path, _MIGRATIONS, without=self.WITHOUT, synchronous="NORMAL", check=True)
         self._log_id = log_id
         self._partitions = partitions
 
+    @explains
     def register(self, group: str) -> None:
         """Start a group before the first event, or leave it as it is where it exists."""
         with self._connection:
@@ -41,6 +45,7 @@ class Checkpoints:
                 [(self._log_id, group, partition, NOTHING_YET) for partition in range(self._partitions)],
             )
 
+    @explains
     def get(self, group: str, partition: int) -> int:
         """Return the last finished sequence number, NOTHING_YET at the start."""
         row = self._connection.execute(
@@ -49,6 +54,7 @@ class Checkpoints:
         ).fetchall()
         return int(row[0][0]) if row else NOTHING_YET
 
+    @explains
     def advance(self, group: str, partition: int, sequence_number: int) -> None:
         """Note that a registered group has finished everything up to the number; it never goes back."""
         self._connection.execute(
@@ -57,6 +63,7 @@ class Checkpoints:
             (sequence_number, self._log_id, group, partition, sequence_number),
         )
 
+    @explains
     def slowest(self) -> dict[int, tuple[int, str]]:
         """Return per partition the least checkpoint and whose it is; empty where no group is registered."""
         rows = self._connection.execute(

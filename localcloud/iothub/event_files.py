@@ -11,6 +11,7 @@ Rules:
 """
 
 import fcntl
+import logging
 import math
 import os
 from collections import OrderedDict
@@ -22,7 +23,9 @@ import msgspec
 
 from localcloud.iothub.checkpoints import NOTHING_YET, Checkpoints
 from localcloud.iothub.event_blocks import Block, BlockCodec, CorruptBlockError, Event, split
-from localcloud.sqlite import connect
+from localcloud.sqlite import DatabaseFaultError, connect, explains
+
+_logger = logging.getLogger(__name__)
 
 _MIGRATIONS = (
     """
@@ -43,6 +46,7 @@ _ROW_OVERHEAD_BYTES = 64
 _SWEEP_SECONDS = 60.0
 _SWEEP_BLOCKS = 256  # at most so many per partition and sweep, which bounds the pause it makes
 _READ_BYTES = 4 << 20
+_CLOCK_TOLERANCE_SECONDS = 60.0
 _HEADROOM = 64  # a sweep for room makes 1/64 of the limit free, so that not every commit needs one
 
 
@@ -64,8 +68,11 @@ class EventLogInUseError(Exception):
 class BlockReader:
     """Reads blocks by position, and where each partition ends. Creates the log where there is none."""
 
+    WITHOUT = "Without it the events are lost that a function has not finished; what functions stored stays"
+
     def __init__(self, path: Path, partitions: int) -> None:
-        self.connection = connect(path, _MIGRATIONS)
+        self.path = path
+        self.connection = connect(path, _MIGRATIONS, without=self.WITHOUT)
         self._codec = BlockCodec()
         self.connection.execute(
             "INSERT INTO log SELECT randomblob(16), ? WHERE NOT EXISTS (SELECT 1 FROM log)", (partitions,)
@@ -74,6 +81,7 @@ class BlockReader:
         self.partitions: int
         ((self.log_id, self.partitions),) = self.connection.execute("SELECT id, partitions FROM log").fetchall()
 
+    @explains
     def blocks(self, partition: int, start: int, limit: int) -> list[Block]:
         """Return blocks that hold events from sequence number `start` on, until `limit` events or 4 MiB are met.
 
@@ -101,10 +109,12 @@ class BlockReader:
         try:
             return self._codec.decode(data, first=first, offset=offset, enqueued_time=enqueued_time)
         except CorruptBlockError as error:
-            raise CorruptBlockError(
-                f"the event log is damaged at partition {partition}, sequence number {first}: {error}"
+            raise DatabaseFaultError(
+                f"{self.path} is damaged at partition {partition}, sequence number {first} ({error}): stop what uses "
+                f"it, keep a copy, and restore it from a backup or move it away. {self.WITHOUT}"
             ) from error
 
+    @explains
     def newest(self, partition: int) -> Block | None:
         """Return the partition's last block."""
         ends = self.connection.execute(
@@ -135,6 +145,8 @@ class BlockReader:
 class BlockWriter:
     """Appends blocks and removes old ones. Raises EventLogInUseError where another process does."""
 
+    WITHOUT = BlockReader.WITHOUT
+
     def __init__(
         self, path: Path, checkpoints: Path, partitions: int, limits: RetentionLimits, clock: Callable[[], float]
     ) -> None:
@@ -142,7 +154,7 @@ class BlockWriter:
             opened.callback(os.close, _writer_lock(path))
             self._reader = BlockReader(path, partitions)
             opened.callback(self._reader.close)
-            self.partitions = self._reader.partitions
+            self.path, self.partitions = path, self._reader.partitions
             self._checkpoints = Checkpoints(checkpoints, self._reader.log_id, self.partitions)
             opened.callback(self._checkpoints.close)
             self._connection = self._reader.connection
@@ -151,6 +163,7 @@ class BlockWriter:
             self._limits = limits
             self._clock = clock
             self._swept = -math.inf
+            self._is_clock_behind = False
             self._load()
             self._opened = opened.pop_all()
 
@@ -178,11 +191,12 @@ class BlockWriter:
         """Return per partition the sequence number after its last durable event; any thread may ask."""
         return [sequence_number for sequence_number, _ in self._ends]
 
+    @explains
     def append(self, batch_id: bytes, events: Mapping[int, Sequence[Event]]) -> dict[int, list[Block]]:
         """Make the events durable, all or none, and return their blocks; nothing for a batch that is there already.
 
-        Raises EventLogFullError, and sqlite3.Error as it comes: the outcome is then unknown, and the same batch id
-        may be given again.
+        Raises EventLogFullError, DatabaseFaultError and other sqlite3.Error: the outcome is then unknown, and the same
+        batch id may be given again.
         """
         if self._stale:
             self._load()
@@ -209,12 +223,28 @@ class BlockWriter:
         return blocks
 
     def _lay_out(self, events: Mapping[int, Sequence[Event]]) -> dict[int, list[Block]]:
-        enqueued_time = max(self._enqueued_time, int(self._clock() * 1000))
+        enqueued_time = max(self._enqueued_time, self._now())
         return {
             partition: list(split(run, *self._ends[partition], enqueued_time))
             for partition, run in events.items()
             if run
         }
+
+    def _now(self) -> int:
+        """The clock in ms; tell once where it is far behind the events that are there already."""
+        now = int(self._clock() * 1000)
+        behind = (self._enqueued_time - now) / 1000
+        if (behind > _CLOCK_TOLERANCE_SECONDS) is not self._is_clock_behind:
+            self._is_clock_behind = not self._is_clock_behind
+            if self._is_clock_behind:
+                _logger.warning(
+                    "the clock is %.0f s behind the newest event: events get that one's time until it is there again. "
+                    "Set the clock (for example by NTP)",
+                    behind,
+                )
+            else:
+                _logger.warning("the clock is no longer behind the newest event")
+        return now
 
     def _note(self, batch_id: bytes, blocks: Mapping[int, list[Block]]) -> None:
         for partition, run in blocks.items():

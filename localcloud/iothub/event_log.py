@@ -142,7 +142,7 @@ class SqliteEventLog:
         return tuple(self._ends)
 
     async def append(self, batch_id: bytes, events: Mapping[int, Sequence[Event]]) -> None:
-        """See EventLog. Raises sqlite3.Error for the disk's faults."""
+        """See EventLog. Raises DatabaseFaultError for the disk's faults, sqlite3.Error."""
         if self._writer is None:
             raise EventLogInUseError("this log was opened for reading only")
         writer = self._writer
@@ -170,7 +170,7 @@ class SqliteEventLog:
                 self._appended[partition] = asyncio.Event()
 
     async def read(self, partition: int, after: int, limit: int) -> list[StoredEvent]:
-        """See EventLog. Raises CorruptBlockError and sqlite3.Error."""
+        """See EventLog. Raises DatabaseFaultError, sqlite3.Error."""
         start = after + 1
         if start >= self._ends[partition] and self._writer is not None:
             return []

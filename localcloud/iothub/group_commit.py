@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
 from localcloud.iothub.event_log import Event, EventLog, EventLogFullError
+from localcloud.sqlite import DatabaseFaultError
 
 _logger = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ DEFAULT_MAX_PENDING_BYTES = 32 << 20
 _EVENT_OVERHEAD_BYTES = 128  # an Event and its bytes objects beyond their content, in CPython
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 2.0
+TELL_SECONDS = 30.0
+"""How often a lasting fault is told: the log may be on the disk that is full."""
 
 
 class GroupCommit:
@@ -93,14 +96,18 @@ class GroupCommit:
     async def _append(self, batch: Mapping[int, Sequence[Event]]) -> None:
         batch_id = self._run_id + next(self._commits).to_bytes(8, "big")
         delay = FIRST_RETRY_SECONDS
+        loop = asyncio.get_running_loop()
+        tell_at = loop.time()
         while True:
             try:
                 await self._log.append(batch_id, batch)
-            except EventLogFullError as error:
-                _logger.error("nothing is acknowledged: %s; next attempt in %.2f s", error, delay)  # noqa: TRY400
-            except Exception:
-                _logger.exception("a commit failed, nothing is acknowledged; next attempt in %.2f s", delay)
+            except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be lost
+                if loop.time() >= tell_at:
+                    tell_at = loop.time() + TELL_SECONDS
+                    _tell(error)
             else:
+                if delay > FIRST_RETRY_SECONDS:
+                    _logger.warning("the event log takes messages again: devices are acknowledged")
                 return
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_SECONDS)
@@ -114,3 +121,12 @@ class GroupCommit:
         if self._full and self._pending_bytes < self._max_pending_bytes // 2:
             self._full = False
             self._on_room()
+
+
+def _tell(error: Exception) -> None:
+    known = isinstance(error, EventLogFullError | DatabaseFaultError)
+    _logger.error(
+        "nothing is acknowledged, devices keep what they have: %s",
+        error if known else "a commit failed",
+        exc_info=None if known else error,
+    )

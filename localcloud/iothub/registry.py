@@ -46,6 +46,9 @@ _MIGRATIONS = (
 )
 
 
+_WITHOUT = "Without it every device must be registered anew, with its old key or another; no telemetry is lost"
+
+
 class RegistryError(Exception):
     """A call to the registry that cannot be done as asked; the caller must act."""
 
@@ -105,7 +108,7 @@ class Registry:
     @classmethod
     def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Self:
         """Open or create the file. Raises what localcloud.sqlite.connect raises."""
-        return cls(sqlite.connect(path, _MIGRATIONS), path, clock)
+        return cls(sqlite.connect(path, _MIGRATIONS, without=_WITHOUT, check=True), path, clock)
 
     def close(self) -> None:
         """Close the file."""

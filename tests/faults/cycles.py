@@ -13,7 +13,7 @@ import random
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -178,7 +178,7 @@ class Rig:
         await self._start(chance, "", workers if chance.random() < 0.5 else 0, is_rough=False)
         await asyncio.sleep(0.2)
         self.tap.is_open = False
-        await self._settle(held)
+        await self.settle(held)
         after = self._totals()
         report.acknowledged, report.repeated, report.events, report.bad = (
             new - old for new, old in zip(after, before, strict=True)
@@ -251,36 +251,35 @@ class Rig:
             seen |= live
         return len(gone)
 
-    async def _settle(self, held: list[tuple[str, int]]) -> None:
-        """Wait until everything is acknowledged, counted and shown; then compare."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        async for _ in _until(deadline):
-            if all(device.is_drained for device in self.devices):
-                break
-        else:
-            left = [device.device_id for device in self.devices if not device.is_drained]
-            raise AssertionError(f"not acknowledged within {SETTLE_SECONDS:g} s: {left}")
+    async def settle(self, held: list[tuple[str, int]]) -> None:
+        """Wait until everything is acknowledged, counted and shown; then compare. `held` was acknowledged before."""
+        for task in (*self._tasks, self._watch):
+            if task.done():
+                task.result()
+        await _until(self._is_acknowledged, "acknowledged")
         await self.book.read()
         self.book.holds(held)
         self.book.holds((device.device_id, device.sent) for device in self.devices)
-        async for _ in _until(deadline):
-            if await self.book.is_counted(self._stores):
-                break
-        else:
-            raise AssertionError(f"not counted within {SETTLE_SECONDS:g} s")
+        await _until(lambda: self.book.is_counted(self._stores), "counted")
         await self.book.has_its_dead_letters(self._stores)
-        async for _ in _until(deadline):
-            with contextlib.suppress(aiohttp.ClientError, OSError):
-                stored = {view["deviceId"]: view for view in await devices(self.system.url)}
-                if self.screen.rows == stored and len(stored) == len(self.devices):
-                    break
-        else:
-            raise AssertionError(f"the viewer did not converge: {self.screen.rows} instead of {stored}")
+        await _until(self._is_shown, "shown to the viewer")
+
+    async def _is_acknowledged(self) -> bool:
+        return all(device.is_drained for device in self.devices)
+
+    async def _is_shown(self) -> bool:
+        try:
+            stored = {view["deviceId"]: view for view in await devices(self.system.url)}
+        except (aiohttp.ClientError, OSError):
+            return False
+        return len(stored) == len(self.devices) and self.screen.rows == stored
 
 
-async def _until(deadline: float) -> AsyncIterator[None]:
-    while time.monotonic() < deadline:
-        yield
+async def _until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not await holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not everything is {what} within {SETTLE_SECONDS:g} s")
         await asyncio.sleep(0.03)
 
 

@@ -45,7 +45,7 @@ class Screen:
                     merge(stream_rows, await devices(self.url))
                     self.rows = stream_rows
                     await stream.ended.wait()
-            except (aiohttp.ClientError, OSError, ValueError):
+            except (aiohttp.ClientError, OSError, ValueError, TypeError):  # a socket that closes in the handshake
                 pass
             await asyncio.sleep(0.05)
 

@@ -34,11 +34,15 @@ class System:
         self.data, self.log = data, log
         self.process: subprocess.Popen | None = None
         self.ready: dict = {}
+        self.environment: dict[str, str] = {}
+        """Beyond this process's own."""
 
     def start(self, *arguments: str) -> dict:
         command = ["up", "--json", "--data", self.data, "--host", self.address, "--hostname", self.address, *arguments]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*ENVIROMON, *map(str, command)], stdout=subprocess.PIPE, stderr=log)
+            environment = {**os.environ, **self.environment}
+            command = [*ENVIROMON, *map(str, command)]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
         line = self.process.stdout.readline()
         assert line, self.log.read_text()
         self.ready = json.loads(line)

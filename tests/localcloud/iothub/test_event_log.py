@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localcloud.iothub.event_log import (
-    CorruptBlockError,
     Envelope,
     Event,
     EventLogFullError,
     EventLogInUseError,
     SqliteEventLog,
 )
+from localcloud.sqlite import DatabaseFaultError
 
 ENVELOPE = Envelope({"iothub-connection-device-id": "kitchen"}, {})
 DAY = 86400.0
@@ -289,7 +289,7 @@ async def test_a_damaged_block_is_reported_with_its_place(tmp_path):
     damage = sqlite3.connect(tmp_path / "events.db", isolation_level=None)
     damage.execute("UPDATE blocks SET data = x'01ff'")
     damage.close()
-    with pytest.raises(CorruptBlockError, match="partition 1, sequence number 0"):
+    with pytest.raises(DatabaseFaultError, match="partition 1, sequence number 0"):
         await SqliteEventLog.open(tmp_path)
 
 
