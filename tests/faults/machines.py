@@ -40,8 +40,8 @@ class LimitedProcess(SmallDisk):
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 
     def free(self, pid: int | None) -> None:
-        assert pid is not None
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        if pid is not None:  # a new process has no limit
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def set_writable(self, *, writable: bool) -> None:
         for path in (self.path, *self.path.rglob("*")):
