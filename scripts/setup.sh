@@ -112,3 +112,7 @@ setup_peers() {
   PATH=$PATH:/usr/sbin command -v mosquitto > /dev/null && PATH=$PATH:/usr/sbin command -v nats-server > /dev/null \
     || (debian mosquitto nats-server) || say "mosquitto and nats-server are not to be had here"
 }
+
+setup_faketime() {
+  compgen -G '/usr/lib/*/faketime/libfaketime.so.1' > /dev/null || debian libfaketime
+}

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from enviromon.device_client import WINDOW, DeviceConnection, HubAddress, RefusedError, sas_token
+from enviromon.device_client import WINDOW, DeviceConnection, HubAddress, RefusedError, UntrustedHubError, sas_token
 from localcloud.certificates import ensure_certificates, server_ssl_context
 from localcloud.iothub.event_log import SqliteEventLog
 from localcloud.iothub.registry import Registry
@@ -70,5 +70,5 @@ async def test_what_the_hub_did_not_acknowledge_fails_when_the_connection_ends(h
 
 
 async def test_a_hub_that_is_not_trusted_is_not_talked_to(hub):
-    with pytest.raises(ssl.SSLCertVerificationError):
+    with pytest.raises(UntrustedHubError, match="give the device the CA file"):
         await DeviceConnection("d").open(hub[0]._replace(tls=ssl.create_default_context()), token())

@@ -14,6 +14,9 @@ FAKETIME = "*/faketime/libfaketime.so.1"
 class SmallDisk:
     """A tmpfs."""
 
+    full = "no room is left for", "events.db: free some space on its disk"
+    """What the log says when it is."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -34,6 +37,8 @@ class SmallDisk:
 
 class LimitedProcess(SmallDisk):
     """Where nothing may be mounted: the process's files cannot grow, its directory cannot be written."""
+
+    full = "the disk failed at", "events.db (disk I/O error): see to the disk"  # SQLite takes EFBIG for that
 
     def fill(self, pid: int | None) -> None:
         assert pid is not None

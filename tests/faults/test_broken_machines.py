@@ -31,12 +31,13 @@ async def log_says(system: System, words: str, seconds: float = 20) -> str:
 
 def starts_or_says_why_not(system: System, words: str) -> bool:
     """A disk without room may still have some in the files that are there already."""
+    told = len(system.log.read_text())
     try:
         system.start()
     except AssertionError:  # it ended instead of saying that it is ready
         assert system.process.wait(10) == 1
-        assert words in system.log.read_text()
-        assert "Traceback" not in system.log.read_text()
+        assert words in system.log.read_text()[told:]
+        assert "Traceback" not in system.log.read_text()[told:]
         system.process.stdout.close()
         system.process = None
         return False
@@ -54,8 +55,7 @@ async def test_a_full_disk_stops_the_acknowledgements_and_nothing_is_lost(tmp_pa
             await asyncio.sleep(0.5)
             disk.fill(pid)
             told = await log_says(rig.system, "nothing is acknowledged")
-            assert "no room is left for" in told
-            assert "events.db: free some space on its disk" in told
+            assert all(words in told for words in disk.full)
             held = [(device.device_id, device.acknowledged) for device in rig.devices]
             await asyncio.sleep(2)
             assert held == [(device.device_id, device.acknowledged) for device in rig.devices]
@@ -64,7 +64,7 @@ async def test_a_full_disk_stops_the_acknowledgements_and_nothing_is_lost(tmp_pa
             await log_says(rig.system, "takes messages again")
             rig.tap.is_open = False
             await rig.settle(held)
-            assert "Traceback" not in rig.system.log.read_text()
+            assert "a commit failed" not in rig.system.log.read_text(), "what is wrong is known, and said"
             assert rig.book.events > 0
         finally:
             await rig.close()
@@ -83,7 +83,7 @@ async def test_a_system_that_dies_on_a_full_disk_starts_again_once_there_is_room
             await log_says(rig.system, "nothing is acknowledged")
             held = [(device.device_id, device.acknowledged) for device in rig.devices]
             await asyncio.to_thread(rig.system.kill)
-            is_running = await asyncio.to_thread(starts_or_says_why_not, rig.system, "no room is left")
+            is_running = await asyncio.to_thread(starts_or_says_why_not, rig.system, disk.full[0])
             disk.free(rig.system.process.pid if is_running else None)
             if not is_running:
                 await asyncio.to_thread(rig.system.start)

@@ -185,7 +185,7 @@ async def test_a_fault_of_the_log_is_retried_and_skips_nothing(
     await shop.send(b"one")
     await until_checkpoint(log, "billing", 0)
     assert len(shop.of("bill")) == 2
-    assert "the event log failed, trying again in 0.5 s" in caplog.text
+    assert "trying again in 0.5 s: the event log failed" in caplog.text
 
 
 async def test_a_plain_function_may_block_without_stopping_the_loop(tmp_path: Path, make_shop: MakeShop) -> None:
