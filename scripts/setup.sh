@@ -109,8 +109,10 @@ setup_peers() {
   need_node
   say "peers of the benchmarks"
   node_packages bench/peers
-  PATH=$PATH:/usr/sbin command -v mosquitto > /dev/null && PATH=$PATH:/usr/sbin command -v nats-server > /dev/null \
-    || (debian mosquitto nats-server) || say "mosquitto and nats-server are not to be had here"
+  local broker
+  for broker in mosquitto nats-server; do
+    PATH=$PATH:/usr/sbin command -v "$broker" > /dev/null || (debian "$broker") || say "$broker is not to be had here"
+  done
 }
 
 setup_faketime() {
