@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct, structs
 
-from enviromon.device_state import Arrival, DeviceState, Folded, Ledger, Position, fold
+from enviromon.device_state import Arrival, DeviceState, Folded, Ledger, Position, fold, total
 from enviromon.errors import ContentionError
 from enviromon.settings import Settings
 from enviromon.stores import Change, DeadLetter, DeadLetterStore, Result, Stored, WriteOutcome
@@ -51,7 +51,7 @@ class Arrivals(Protocol):
         """Return them reading by reading."""
 
 
-class OneByOne(Struct, frozen=True):
+class OneByOne(Struct, frozen=True, gc=False):
     """Arrivals that are folded one by one."""
 
     each: list[Arrival]
@@ -114,14 +114,15 @@ class Commit:
                 for name, found in waiting.items()
             }
             outcomes = await self._write(stream, tried, stored)
+            if not done and all(outcome is WriteOutcome.APPLIED for outcome in outcomes.values()):
+                return _ingested(tried)  # nearly always
             done |= {name: tried[name] for name, outcome in outcomes.items() if outcome is WriteOutcome.APPLIED}
             unsure = {name: tried[name] for name, outcome in outcomes.items() if outcome is WriteOutcome.UNKNOWN}
             refused = {name: waiting[name] for name, outcome in outcomes.items() if outcome is WriteOutcome.REFUSED}
             left = {**waiting, **(await self._refused(stream, refused, stored) if refused else {})}
             waiting = {name: found for name, found in left.items() if found is not None and name not in done}
             if not waiting:
-                counted = sum((folded.counted for folded in done.values()), Ledger())
-                return Ingested([folded.state for folded in done.values()], counted)
+                return _ingested(done)
         raise ContentionError(f"{stream}: {len(waiting)} devices lost {self._settings.occ_attempts} attempts each")
 
     async def _refused(
@@ -161,6 +162,10 @@ class Commit:
             [Change(folded.state, stored[name].etag if name in stored else None) for name, folded in tried.items()]
         )
         return {name: result.outcome for name, result in zip(tried, results, strict=True)}
+
+
+def _ingested(done: Mapping[str, Folded]) -> Ingested:
+    return Ingested([folded.state for folded in done.values()], total(folded.counted for folded in done.values()))
 
 
 def backoff(attempt: int, settings: Settings, uniform: Callable[[float, float], float]) -> float:

@@ -105,6 +105,12 @@ class Ledger(Struct, frozen=True, gc=False):
         )
 
 
+def total(ledgers: Iterable[Ledger]) -> Ledger:
+    """Add up many ledgers."""
+    columns = [*zip(*map(structs.astuple, ledgers), strict=True)]
+    return Ledger(*map(sum, columns))
+
+
 class Reading(Struct, frozen=True, gc=False):
     """What a device said and what is believed of it, ready to be folded in.
 

@@ -15,7 +15,7 @@ from typing import Final
 from enviromon.caches import CachedCalibrations, CachedStates
 from enviromon.calibration import Calibration
 from enviromon.commit import Arrivals, Commit, Ingested, OneByOne, dead_letter, internal
-from enviromon.device_state import UNIDENTIFIED, Arrival, DeviceState, Ledger, Position, Reading, is_device_id
+from enviromon.device_state import UNIDENTIFIED, Arrival, Position, Reading, is_device_id, total
 from enviromon.events import Batch, Delivery
 from enviromon.metrics import METRICS, Metric
 from enviromon.runs import Run, RunReader
@@ -63,13 +63,11 @@ class Ingest:
 
     async def ingest(self, batch: Batch) -> Ingested:
         """Count, keep and remember the batch. Raises StorageError; the batch must come again then."""
-        states: dict[str, DeviceState] = {}
-        counted = Ledger()
-        async for part in self._parts(batch):
-            done = await self._commit(batch.stream, part)
-            states |= {state.device_id: state for state in done.states}
-            counted += done.counted
-        return Ingested(list(states.values()), counted)
+        done = [await self._commit(batch.stream, part) async for part in self._parts(batch)]
+        if len(done) == 1:
+            return done[0]
+        states = {state.device_id: state for part in done for state in part.states}  # the last one of each device
+        return Ingested(list(states.values()), total(part.counted for part in done))
 
     async def _parts(self, batch: Batch) -> AsyncIterator[dict[str, Arrivals]]:
         """Read and judge the batch, with its dead letters kept; the runs are in the first part."""
@@ -89,9 +87,11 @@ class Ingest:
         for delivery in deliveries:
             devices.setdefault(delivery.device_id or UNIDENTIFIED, []).append(delivery)
         others = devices.pop(UNIDENTIFIED, [])
-        calibrations = await self._calibrations.load(devices)
+        several = {device_id: found for device_id, found in devices.items() if len(found) > 1}
+        others += [found[0] for found in devices.values() if len(found) == 1]
+        calibrations = await self._calibrations.load(several)
         runs: dict[str, Arrivals] = {}
-        for device_id, found in devices.items():
+        for device_id, found in several.items():
             run = self._run(found, calibrations[device_id])
             if run is None:
                 others += found
