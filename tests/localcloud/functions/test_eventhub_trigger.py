@@ -1,6 +1,7 @@
 """Delivery: batches in order, checkpoints after the function's end, retries, stops."""
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -189,14 +190,19 @@ async def test_a_fault_of_the_log_is_retried_and_skips_nothing(
 
 
 async def test_a_plain_function_may_block_without_stopping_the_loop(tmp_path: Path, make_shop: MakeShop) -> None:
-    body = "def f(events: List[func.EventHubEvent]):\n    time.sleep(0.1)\n    seen.append(len(events))"
+    """The function waits for what only the loop can do: a blocked loop would never do it."""
+    body = (
+        "def f(events: List[func.EventHubEvent]):\n"
+        "    seen.append('begun')\n    seen.append('let go' if gate.wait(10) else 'never')\n"
+    )
     shop = await make_shop(write_app(tmp_path, body))
+    shop.app.gate = threading.Event()
     await shop.send(b"x")
-    longest, last = 0.0, time.monotonic()
-    while not shop.app.seen:
-        await asyncio.sleep(0.005)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    assert longest < 0.09
+    await until(lambda: shop.app.seen)
+    assert shop.app.seen == ["begun"]
+    shop.app.gate.set()
+    await until(lambda: len(shop.app.seen) == 2)
+    assert shop.app.seen[1] == "let go"
 
 
 async def test_two_functions_on_one_consumer_group_are_refused(tmp_path: Path, make_shop: MakeShop) -> None:
