@@ -1,5 +1,7 @@
 """The `localcloud` command: `localcloud start APP_DIR` runs a Python v2 function app with its Azure services here.
 
+`localcloud consumer-groups APP_DIR` shows who reads its event log, and removes who does no longer.
+
 Exit codes: 0 done; 1 the app or the cloud cannot start, with a sentence on stderr; 2 the command line was wrong.
 """
 
@@ -10,10 +12,12 @@ from typing import Any
 import click
 
 from localcloud.cloud import CloudSettings, LocalCloud
+from localcloud.consumer_groups import ConsumerGroupError, consumer_groups, remove_consumer_group
 from localcloud.functions.console import print_functions, reporter
 from localcloud.limits import CloudLimits
 from localcloud.reload import supervise
 from localcloud.running import cloud_options, fitting, run_cloud, stop_signal
+from localcloud.sqlite import DatabaseFaultError, SchemaTooNewError
 
 
 @click.group()
@@ -57,6 +61,26 @@ def start(
         **listeners,
     )
     run_cloud(directory, _serve(LocalCloud(settings, reporter(settings.app_dir, as_json=settings.json_log))))
+
+
+@main.command(name="consumer-groups")
+@click.argument("app_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="[default: APP_DIR/.localcloud]")
+@click.option("--remove", metavar="NAME", help="Remove the group NAME, which no function may read by.")
+def show_consumer_groups(app_dir: Path, data: Path | None, remove: str | None) -> None:
+    """List who reads the event log of the app in APP_DIR, and how far each is behind; or remove one."""
+    directory = (data or app_dir / ".localcloud").absolute()
+    try:
+        if remove is not None:
+            remove_consumer_group(directory, remove)
+            click.echo(f"{remove} is removed")
+            return
+        for group in consumer_groups(directory):
+            lag = sum(progress.lag for progress in group.partitions)
+            reader = f"read by {group.read_by}" if group.read_by else "read by no function that runs"
+            click.echo(f"{group.name}: {reader}, {lag:,} events behind")
+    except (ConsumerGroupError, DatabaseFaultError, SchemaTooNewError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 async def _serve(cloud: LocalCloud) -> None:

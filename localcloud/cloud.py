@@ -194,6 +194,7 @@ class LocalCloud:
             "caFile": str(self.certificates.ca_file),
             "ports": self.ports,
             "pid": os.getpid(),
+            "consumerGroups": {group: function for function, group, _ in self.host.positions()},
         }
 
     @property

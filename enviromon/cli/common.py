@@ -47,6 +47,19 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
+def only_without_command(context: click.Context) -> bool:
+    """Tell whether a group that works without a command was given none.
+
+    Raises click.UsageError where options stand before a command, which would not hear of them.
+    """
+    if context.invoked_subcommand is None:
+        return True
+    for name in context.params:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"put options behind `{context.invoked_subcommand}`, which they are for", context)
+    return False
+
+
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

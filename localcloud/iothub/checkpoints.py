@@ -5,6 +5,8 @@ NORMAL: a checkpoint that a power failure takes back only means that finished ev
 Checkpoints belong to one log (its random id): a log that was deleted and counts from 0 again starts its groups anew.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from localcloud.sqlite import connect, explains
@@ -62,6 +64,33 @@ class Checkpoints:
             "WHERE log_id = ? AND consumer_group = ? AND partition = ? AND sequence_number < ?",
             (sequence_number, self._log_id, group, partition, sequence_number),
         )
+
+    @explains
+    def groups(self) -> dict[str, dict[int, int]]:
+        """Return per registered group, by name, its checkpoint in each partition."""
+        rows = self._connection.execute(
+            "SELECT consumer_group, partition, sequence_number FROM checkpoints WHERE log_id = ? ORDER BY 1, 2",
+            (self._log_id,),
+        ).fetchall()
+        found: dict[str, dict[int, int]] = {}
+        for group, partition, sequence_number in rows:
+            found.setdefault(group, {})[partition] = sequence_number
+        return found
+
+    @contextmanager
+    def nobody_registers(self) -> Iterator[None]:
+        """Let nothing be written by others, in other processes too, and make what is written here one transaction."""
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+
+    @explains
+    def remove(self, group: str) -> bool:
+        """Forget a group, so that retention no longer waits for it; False where there is none of that name."""
+        removed = self._connection.execute(
+            "DELETE FROM checkpoints WHERE log_id = ? AND consumer_group = ?", (self._log_id, group)
+        )
+        return removed.rowcount > 0
 
     @explains
     def slowest(self) -> dict[int, tuple[int, str]]:

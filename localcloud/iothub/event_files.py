@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from localcloud.iothub.checkpoints import NOTHING_YET, Checkpoints
+from localcloud.iothub.checkpoints import Checkpoints
 from localcloud.iothub.event_blocks import Block, BlockCodec, CorruptBlockError, Event, split
 from localcloud.sqlite import DatabaseFaultError, connect, explains
 
@@ -267,10 +267,14 @@ class BlockWriter:
         else:
             self._swept = now
         if self._bytes >= self._limits.max_bytes:
-            _, group = min(slowest.values(), default=(NOTHING_YET, "none"))
+            _, group = max(
+                ((self._ends[partition][0] - finished, group) for partition, (finished, group) in slowest.items()),
+                default=(0, "none"),
+            )
             raise EventLogFullError(
                 f"the event log holds {self._bytes} of at most {self._limits.max_bytes} bytes, and consumer group "
-                f"{group!r} has not finished them: let it catch up, or raise the limit"
+                f"{group!r} has not finished them: let it catch up, raise the limit or, where no function reads by "
+                "that name any more, remove the consumer group"
             )
 
     def _sweep(self, now: float, slowest: Mapping[int, tuple[int, str]], excess: int) -> bool:

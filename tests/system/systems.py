@@ -4,10 +4,12 @@ azure-iot-device cannot be told a port, so each system takes an address in 127.0
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +17,9 @@ import urllib.request
 from pathlib import Path
 
 ENVIROMON = [sys.executable, "-m", "enviromon"]
-_addresses = itertools.count(1)
+_CLAIM_PORT = 20071
+_numbers = itertools.count(os.getpid() * 250)
+_claims: list[socket.socket] = []
 
 
 def eventually(probe, seconds=10.0):
@@ -27,10 +31,29 @@ def eventually(probe, seconds=10.0):
     return found
 
 
+def own_address() -> str:
+    """Return a loopback address that no other process of any test run has, claimed for this process's life.
+
+    The claim is a UDP port of the address: only one can hold it, and the system lets it go however the process ends.
+    """
+    while True:
+        number = next(_numbers)
+        address = f"127.{100 + number // 62_500 % 100}.{number // 250 % 250}.{1 + number % 250}"
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind((address, _CLAIM_PORT))
+        except OSError as error:
+            claim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            _claims.append(claim)
+            return address
+
+
 class System:
     def __init__(self, data: Path, log: Path) -> None:
-        number = next(_addresses)
-        self.address = f"127.{100 + os.getpid() % 100}.{number // 250}.{1 + number % 250}"
+        self.address = own_address()
         self.data, self.log = data, log
         self.process: subprocess.Popen | None = None
         self.ready: dict = {}

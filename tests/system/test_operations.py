@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from enviromon.instruments import INSTRUMENTS
-from tests.system.systems import eventually
+from tests.system.systems import System, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +35,6 @@ def names_of(query):
 @pytest.fixture(scope="module")
 def exposition(tmp_path_factory):
     """What a system shows that has seen good and bad readings; none of it is made for these tests."""
-    from tests.system.systems import System  # noqa: PLC0415
-
     directory = tmp_path_factory.mktemp("operations")
     system = System(directory / "data", directory / "up.log")
     system.start()

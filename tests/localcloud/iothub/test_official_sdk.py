@@ -3,7 +3,6 @@ subscribes: each hub runs in a thread, on a loopback address of its own."""
 
 import asyncio
 import gc
-import itertools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -19,6 +18,7 @@ from localcloud.iothub.event_log import SqliteEventLog, StoredEvent
 from localcloud.iothub.registry import Registry, device_connection_string
 from localcloud.iothub.server import HubServer
 from tests.localcloud.iothub.hubs import Hub
+from tests.system.systems import own_address
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,14 +30,13 @@ pytestmark = [
 
 T = TypeVar("T")
 MQTT_PORT = 8883
-_addresses = itertools.count(1)
 
 
 class ThreadedHub:
     """A hub with an event loop of its own."""
 
     def __init__(self, directory: Path) -> None:
-        self.address = f"127.83.{next(_addresses)}.1"
+        self.address = own_address()
         self.certificates = ensure_certificates(directory / "certificates", [self.address])
         self._directory = directory
         self._loop = asyncio.new_event_loop()
