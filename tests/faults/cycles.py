@@ -155,7 +155,9 @@ class Rig:
         self._watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._watch
-        await asyncio.gather(*self._tasks)
+        _, stuck = await asyncio.wait(self._tasks, timeout=15)
+        for task in stuck:  # a device waits for ever where a hub takes nothing
+            task.cancel()
         await self._stores.close()
         if self.system.process is not None:
             await asyncio.to_thread(self.system.stop)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DISK_BYTES = 24 << 20
+FILE_BYTES = 256 << 10
+"""The event log's journal gets there in a second, the process's own log does not."""
 FAKETIME = "*/faketime/libfaketime.so.1"
 
 
@@ -42,7 +44,7 @@ class LimitedProcess(SmallDisk):
 
     def fill(self, pid: int | None) -> None:
         assert pid is not None
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_BYTES, resource.RLIM_INFINITY))
 
     def free(self, pid: int | None) -> None:
         if pid is not None:  # a new process has no limit
