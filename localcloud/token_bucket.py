@@ -4,6 +4,8 @@
 class TokenBucket:
     """Takers are never refused: they are told how long to wait."""
 
+    __slots__ = ("_burst", "_per_second", "_tokens", "_updated")
+
     def __init__(self, per_second: float, burst: float, now: float) -> None:
         self._per_second = per_second
         self._burst = burst

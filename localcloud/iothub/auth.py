@@ -37,6 +37,12 @@ class Login(msgspec.Struct, frozen=True):
     token: sas.Token
 
 
+_AUTH_METHODS = {
+    scope: f'{{"scope":"{scope}","type":"sas","issuer":"iothub","acceptingIpFilterRule":null}}'
+    for scope in ("device", "hub")
+}
+
+
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """A proved login. `device_key` is None where a policy of the hub vouched for the device."""
 
@@ -48,8 +54,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def auth_method(self) -> str:
         """Return the value of iothub-connection-auth-method, as IoT Hub writes it."""
-        scope = "device" if self.device_key else "hub"
-        return f'{{"scope":"{scope}","type":"sas","issuer":"iothub","acceptingIpFilterRule":null}}'
+        return _AUTH_METHODS["device" if self.device_key else "hub"]
 
     def why_void(self, device: Device | None) -> str | None:
         """Say why the grant no longer holds, given what the registry now has for the device; None where it does."""

@@ -50,6 +50,29 @@ class Pause(IntEnum):
 class Connection(asyncio.Protocol):
     """See the rules above. The hub makes one per accepted socket."""
 
+    __slots__ = (
+        "_abort",
+        "_bucket",
+        "_durable",
+        "_held",
+        "_hub",
+        "_in_flight",
+        "_last_heard",
+        "_limits",
+        "_loop",
+        "_partition",
+        "_pause",
+        "_saving",
+        "_session",
+        "_stalled_since",
+        "_timeout",
+        "_transport",
+        "_unfinished",
+        "closed",
+        "grant",
+        "peer",
+    )
+
     def __init__(self, hub: "HubServer") -> None:
         self._hub = hub
         self._limits = hub.limits

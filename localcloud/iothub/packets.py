@@ -138,6 +138,8 @@ class Decoder:
     `held_bytes` tells how much was read of what is not a packet yet.
     """
 
+    __slots__ = ("_buffer", "_dead", "_needed", "_topic", "has_more", "max_packet_bytes", "turn_bytes")
+
     def __init__(self, max_packet_bytes: int) -> None:
         self.max_packet_bytes = max_packet_bytes
         self.turn_bytes = 1 << 30

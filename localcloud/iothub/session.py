@@ -107,6 +107,19 @@ class _State(Enum):
 class Session:
     """The state of one connection. Once `accept`ed it belongs to one device."""
 
+    __slots__ = (
+        "_cached_bytes",
+        "_connect",
+        "_decoder",
+        "_envelopes",
+        "_is_kept",
+        "_limits",
+        "_state",
+        "_subscriptions",
+        "_topics",
+        "_will",
+    )
+
     def __init__(self, limits: HubLimits) -> None:
         self._limits = limits
         self._decoder = Decoder(limits.connect_bytes)
@@ -271,7 +284,7 @@ class Session:
         if len(packet.filters) > self._limits.filters:
             return self._close(Reason.UNSUPPORTED, f"{len(packet.filters)} filters in one SUBSCRIBE")
         codes = [
-            min(qos, 1) if name in self._topics.filters else packets.SUBSCRIPTION_REFUSED
+            min(qos, 1) if self._topics.may_subscribe(name) else packets.SUBSCRIPTION_REFUSED
             for name, qos in packet.filters
         ]
         granted = {name: code for (name, _), code in zip(packet.filters, codes, strict=True) if code in (0, 1)}

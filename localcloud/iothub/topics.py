@@ -20,6 +20,7 @@ from localcloud.iothub.limits import HubLimits
 METHOD_FILTER = "$iothub/methods/POST/#"
 TWIN_RESPONSE_FILTER = "$iothub/twin/res/#"
 TWIN_PATCH_FILTER = "$iothub/twin/PATCH/properties/desired/#"
+_FILTERS = frozenset({METHOD_FILTER, TWIN_RESPONSE_FILTER, TWIN_PATCH_FILTER})
 
 CREATION_TIME = "iothub-creation-time-utc"
 SYSTEM_PROPERTIES = {
@@ -56,20 +57,25 @@ class MethodResponse(msgspec.Struct, frozen=True):
 
 
 class DeviceTopics:
-    """What one authenticated device may publish and subscribe to."""
+    """What one authenticated device may publish and subscribe to. Made per connection, most of which are idle."""
+
+    __slots__ = ("_auth_method", "_device_id", "_generation_id", "_limits", "_prefix")
 
     def __init__(self, device_id: str, generation_id: str, auth_method: str, limits: HubLimits) -> None:
-        self._prefix = f"devices/{device_id}/messages/events/".encode()
-        self.prefix_bytes = len(self._prefix)
+        self._device_id = device_id
+        self._generation_id = generation_id
+        self._auth_method = auth_method
         self._limits = limits
-        self._system = {
-            "iothub-connection-device-id": device_id,
-            "iothub-connection-auth-method": auth_method,
-            "iothub-connection-auth-generation-id": generation_id,
-            "iothub-message-source": "Telemetry",
-        }
-        c2d = f"devices/{device_id}/messages/devicebound/#"
-        self.filters = frozenset({c2d, METHOD_FILTER, TWIN_RESPONSE_FILTER, TWIN_PATCH_FILTER})
+        self._prefix = f"devices/{device_id}/messages/events/".encode()
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Return the length of what every topic of this device's telemetry begins with."""
+        return len(self._prefix)
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        """Say whether the hub grants this filter."""
+        return topic_filter in _FILTERS or topic_filter == f"devices/{self._device_id}/messages/devicebound/#"
 
     def resolve(self, topic: bytes, *, retain: bool = False) -> Envelope | TwinRequest | MethodResponse:
         """Return what a publish to the topic means. Raises ForeignTopicError."""
@@ -92,7 +98,13 @@ class DeviceTopics:
         return Envelope(envelope.system_properties, envelope.properties | {"iothub-MessageType": "Will"})
 
     def _envelope(self, bag: bytes, *, retain: bool) -> Envelope:
-        system, properties = dict(self._system), {}
+        properties = {}
+        system = {
+            "iothub-connection-device-id": self._device_id,
+            "iothub-connection-auth-method": self._auth_method,
+            "iothub-connection-auth-generation-id": self._generation_id,
+            "iothub-message-source": "Telemetry",
+        }
         for name, value in _pairs(bag, self._limits.properties):
             known = SYSTEM_PROPERTIES.get(name)
             if known is None:
