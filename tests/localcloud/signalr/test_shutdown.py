@@ -46,14 +46,22 @@ async def test_polls_and_event_streams_get_the_farewell_too(service) -> None:
 
 
 async def test_nobody_is_let_in_during_the_stop(start_service) -> None:
-    service = await start_service(limits={"close_seconds": 0.5})
-    client = await service.websocket()
+    service = await start_service(limits={"close_seconds": 30})  # the stop lasts until the client has left
+    poll_url, headers = service.connect_url(await service.negotiate()), service.as_client()
+    async with service.session.get(poll_url, headers=headers) as first:
+        assert first.status == 200
+    async with service.session.post(poll_url, data=HANDSHAKE, headers=headers) as response:
+        assert response.status == 200
     stopping = asyncio.create_task(service.server.stop())
     await asyncio.sleep(0)
     url = f"{service.base}/client/negotiate?hub=chat"
-    async with service.session.post(url, headers=service.as_client()) as response:
+    async with service.session.post(url, headers=headers) as response:
         assert response.status == 503
-    assert await client.receive() == COME_BACK
+    async with service.session.get(poll_url, headers=headers) as poll:
+        assert (await poll.read()).endswith(b'{"type":7,"allowReconnect":true}\x1e')
+    assert not stopping.done()
+    async with service.session.delete(poll_url, headers=headers) as response:
+        assert response.status == 202
     await stopping
 
 
