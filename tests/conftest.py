@@ -3,10 +3,16 @@
 import itertools
 
 import pytest
+from hypothesis import settings
 
 from tests.azurite.server import Azurite
 
 _prefixes = itertools.count(1)
+
+# How long an example takes says how busy the machine is. A test with more or fewer examples states them as a multiple.
+settings.register_profile("thorough", deadline=None)
+settings.register_profile("quick", max_examples=25, deadline=None)  # scripts/check
+settings.load_profile("thorough")
 
 
 @pytest.fixture(scope="session")

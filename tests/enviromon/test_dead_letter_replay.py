@@ -210,6 +210,7 @@ async def test_a_write_without_a_sure_answer_is_tried_again_and_counted_once(sto
     assert len(await world.letters()) == 2
 
 
+@pytest.mark.slow
 async def test_replays_side_by_side_and_live_telemetry_count_exactly(tmp_path):
     opened = [open_stores(f"sqlite://{tmp_path}/state.db", "site") for _ in range(4)]
     world = await filled(opened[0], devices=3, each=40)

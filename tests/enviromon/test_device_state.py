@@ -206,7 +206,7 @@ readings = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=settings.default.max_examples * 3)
 @given(readings, st.data())
 def test_no_order_of_event_times_no_batching_and_no_replay_changes_what_is_shown(items, data):
     """Every order of the same readings, cut anywhere, with any suffix delivered again, comes to the same."""

@@ -194,7 +194,7 @@ messages = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3 // 5)
 @given(messages, st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), max_size=6))
 async def test_however_the_stream_is_cut_and_replayed_the_ledger_adds_up(bodies, cuts):
     log = [delivery(number, content, device=f"d{number % 2}") for number, content in enumerate(bodies)]

@@ -304,7 +304,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=settings.default.max_examples * 4)
 @given(moves)
 def test_however_replays_are_filtered_and_cut_each_reading_is_counted_once_and_none_is_out_of_reach(steps):
     model = Model()

@@ -126,7 +126,7 @@ calibrations = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3 // 2)
 @given(streams, calibrations, st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), max_size=6))
 async def test_runs_and_single_messages_come_to_the_same(messages, versions, cuts):
     enqueued, log = T0, []

@@ -22,7 +22,7 @@ FOUND: list[tuple[str, bytes]] = [
 def test_no_bytes_break_a_target(name: str) -> None:
     seeds = corpus(name)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=settings.default.max_examples * 3 // 2, suppress_health_check=list(HealthCheck))
     @given(st.one_of(st.binary(max_size=400), st.builds(mutated, st.sampled_from(seeds), st.integers(0, 1 << 32))))
     def run(data: bytes) -> None:
         TARGETS[name](data)
@@ -54,6 +54,7 @@ def test_what_was_found_stays_mended(name: str, data: bytes) -> None:
     TARGETS[name](data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("handshake", "record"),
     [

@@ -25,6 +25,7 @@ def test_a_running_system_can_be_found_and_is_gone_when_it_ends(tmp_path):
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 def test_a_second_system_is_refused(tmp_path):
     with (
         exclusive_data_directory(tmp_path),

@@ -78,6 +78,7 @@ async def ask(port: int, certificates: Certificates) -> bytes:
     return answer
 
 
+@pytest.mark.slow
 def test_a_handshake_in_progress_takes_a_place_until_its_time_is_over(run, certificates: Certificates) -> None:
     async def main() -> None:
         async with opened(certificates, most=3, seconds=1.0) as (door, port, refused):
@@ -162,6 +163,7 @@ def test_what_comes_right_behind_the_handshake_is_not_lost(run, certificates: Ce
     run(main())
 
 
+@pytest.mark.slow
 def test_handshakes_beyond_their_rate_wait_and_are_served(run, certificates: Certificates) -> None:
     async def main() -> None:
         async with opened(certificates, per_second=10.0) as (_, port, refused):

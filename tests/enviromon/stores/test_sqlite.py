@@ -121,6 +121,7 @@ async def test_many_devices_take_no_more_statements_than_one(tmp_path):
     await opened.close()
 
 
+@pytest.mark.slow
 async def test_large_dead_letters_make_a_page_shorter(tmp_path):
     opened = open_stores(f"sqlite://{tmp_path}/state.db", "site")
     large = [

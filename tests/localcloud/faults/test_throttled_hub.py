@@ -50,6 +50,7 @@ async def device(hub: Hub, clock: Clock) -> AsyncIterator[mqtt.Client]:
     await client.close()
 
 
+@pytest.mark.slow
 async def test_beyond_the_rate_a_device_waits_for_its_acknowledgements(tmp_path: Path) -> None:
     clock, throttle = Clock(), Throttle(tier="S1", burst_seconds=0)
     async with throttled(tmp_path, clock, throttle) as hub, device(hub, clock) as client:

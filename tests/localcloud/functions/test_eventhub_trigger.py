@@ -120,6 +120,7 @@ async def test_partitions_run_in_parallel_and_each_one_batch_at_a_time(tmp_path:
     assert shop.app.most == 2
 
 
+@pytest.mark.slow
 async def test_a_batch_waits_for_the_minimum_but_not_longer_than_the_wait(tmp_path: Path, make_shop: MakeShop) -> None:
     host = '{"version": "2.0", "extensions": {"eventHubs": {"minEventBatchSize": 3, "maxWaitTime": "00:00:01"}}}'
     body = "async def f(events: List[func.EventHubEvent]): seen.append(len(events))"
@@ -157,6 +158,7 @@ async def test_stop_lets_a_running_batch_end_and_checkpoints_it(
     assert await log.checkpoint("$Default", 0) == 0
 
 
+@pytest.mark.slow
 async def test_stop_cancels_a_batch_that_does_not_end_and_does_not_checkpoint_it(
     tmp_path: Path, make_shop: MakeShop, log: SqliteEventLog
 ) -> None:
@@ -171,6 +173,7 @@ async def test_stop_cancels_a_batch_that_does_not_end_and_does_not_checkpoint_it
     assert [invocation.outcome for invocation in shop.of("f")] == ["cancelled"]
 
 
+@pytest.mark.slow
 async def test_a_fault_of_the_log_is_retried_and_skips_nothing(
     make_shop: MakeShop, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -134,6 +134,7 @@ async def test_a_hub_that_stops_acknowledges_what_is_durable_and_nothing_else(tm
         await client.close()
 
 
+@pytest.mark.slow
 async def test_a_hub_stops_within_two_seconds_of_a_dead_disk_and_acknowledges_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as hub:
         Disk(hub)
@@ -147,6 +148,7 @@ async def test_a_hub_stops_within_two_seconds_of_a_dead_disk_and_acknowledges_no
         await client.close()
 
 
+@pytest.mark.slow
 async def test_a_device_faster_than_its_limit_is_read_more_slowly_and_not_dropped(tmp_path: Path) -> None:
     async with running(tmp_path, limits=HubLimits(messages_per_second=50)) as hub:
         client, start = await hub.client(), time.monotonic()
@@ -158,6 +160,7 @@ async def test_a_device_faster_than_its_limit_is_read_more_slowly_and_not_droppe
         await client.close()
 
 
+@pytest.mark.slow
 async def test_who_takes_no_answers_is_dropped_and_delays_nobody(tmp_path: Path) -> None:
     limits = HubLimits(outbound_bytes=1024, stall_seconds=0.3)
     async with running(tmp_path, limits=limits) as hub:

@@ -72,7 +72,7 @@ async def test_events_are_read_back_in_order_numbered_from_0(log):
     assert await log.read(1, -1, 10) == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(
     st.lists(st.lists(st.binary(max_size=9), min_size=1, max_size=9), min_size=1, max_size=9),
     st.integers(-1, 90),
@@ -312,6 +312,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_nothing_it_had_committed_and_leaves_no_half_batch(tmp_path):
     acknowledged = 0
     for _ in range(3):
@@ -333,6 +334,7 @@ def test_a_killed_writer_loses_nothing_it_had_committed_and_leaves_no_half_batch
     assert acknowledged <= stored // 50 <= acknowledged + 3
 
 
+@pytest.mark.slow
 async def test_a_reader_in_another_process_sees_what_is_appended(tmp_path):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", WRITER, tmp_path, stdout=asyncio.subprocess.PIPE

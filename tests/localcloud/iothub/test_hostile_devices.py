@@ -128,6 +128,7 @@ class SlowDisk:
         self.written += size
 
 
+@pytest.mark.slow
 async def test_a_flood_beyond_the_disks_speed_fills_a_bound_and_a_quiet_device_keeps_its_service(
     tmp_path: Path,
 ) -> None:

@@ -312,6 +312,7 @@ async def test_a_twin_request_is_answered_with_not_implemented(hub: Hub) -> None
     await client.close()
 
 
+@pytest.mark.slow
 async def test_silence_beyond_one_and_a_half_keepalives_ends_the_connection(hub: Hub) -> None:
     client, start = await hub.client(keepalive=1), time.monotonic()
     assert await client.receive() == b""

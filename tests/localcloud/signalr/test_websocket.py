@@ -100,6 +100,7 @@ async def test_a_frame_of_two_mebibytes_ends_its_connection_only(service) -> Non
     assert await other.arguments() == ["fine"]
 
 
+@pytest.mark.slow
 async def test_pings_keep_a_client_and_silence_ends_it(start_service) -> None:
     service = await start_service(limits={"ping_seconds": 0.05, "client_timeout_seconds": 0.2, "sweep_seconds": 0.01})
     client = await service.websocket()
