@@ -274,6 +274,8 @@ class Connection(asyncio.Protocol):
 
     def _on_durable(self) -> None:
         size, pubacks = self._unfinished.popleft()
+        if not self._unfinished:
+            self._unfinished = _NOTHING_UNFINISHED  # an empty deque holds 760 bytes
         self._in_flight -= size
         if pubacks:
             if not self._durable:

@@ -49,7 +49,7 @@ DEFAULT_PARTITIONS = 4
 DEFAULT_RETENTION_DAYS = 1.0  # IoT Hub's own
 DEFAULT_MAX_BYTES = 2 << 30
 _RECENT_BLOCKS = 64
-_RECENT_BYTES = 2 << 20
+_RECENT_BYTES = 1 << 20
 _POLL_SECONDS = 0.25  # how soon a reader learns of another process's append
 
 
