@@ -18,7 +18,7 @@ MAX_BLOCK_EVENTS = 4096
 MAX_BLOCK_BYTES = 1 << 20
 _MAX_RAW_BYTES = 256 << 20  # above any block (4,096 envelopes of 16 KiB); what a damaged length may make us allocate
 _COMPRESSION_LEVEL = 1
-_REMEMBERED_ENVELOPES = 4096
+_REMEMBERED_ENVELOPES = 1024  # 2.6 kB each
 _FORMAT = b"\x01"
 # What nearly every block says, given to the compressor beforehand: a block of one event, all there is at a low rate,
 # takes 119 bytes instead of 294 (measured). Part of format 1: not a byte of it may change.
