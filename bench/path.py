@@ -134,6 +134,7 @@ async def latency(system: System, viewer: Viewer, devices: list[Device], seconds
     """Measure each message's way to the viewer in ms, and the share of a processor that the system takes meanwhile."""
     senders = await connect_all(devices, system.ports["mqtt-plain"], None, readings=numbered)
     before, cpu = viewer.total, system.cpu_seconds()
+    viewer.marks.clear()
     viewer.marking = True
     sent = await paced(senders, LATENCY_RATE, seconds)
     cpu = system.cpu_seconds() - cpu
