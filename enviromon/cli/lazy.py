@@ -33,8 +33,12 @@ class LazyGroup(click.Group):
         """Run the command; an error that its user can act on becomes a sentence and exit code 1."""
         try:
             return super().invoke(ctx)
-        except EnviromonError as error:
-            raise click.ClickException(str(error)) from error
+        except Exception as error:
+            from localcloud.sqlite import DatabaseFaultError, SchemaTooNewError  # noqa: PLC0415 - at a fault only
+
+            if isinstance(error, EnviromonError | DatabaseFaultError | SchemaTooNewError):
+                raise click.ClickException(str(error)) from error
+            raise
 
 
 def _version_option() -> click.Option:

@@ -33,6 +33,18 @@ def test_devices_are_managed_while_nothing_runs(stopped_system):
     assert system.run("device", "show", "cellar").returncode == 1
 
 
+def test_a_damaged_registry_is_told_in_a_sentence(stopped_system):
+    system = stopped_system
+    system.device("cellar")
+    for leftover in system.data.glob("hub.db-*"):
+        leftover.unlink()
+    (system.data / "hub.db").write_bytes(b"no database " * 1000)
+    done = system.run("device", "list")
+    assert done.returncode == 1
+    assert "hub.db is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_run_of_the_simulator_ends_with_everything_acknowledged_and_counted(system):
     done = system.cli("simulate", "--devices", 3, "--rate", 300, "--count", 90)
     assert (done["sent"], done["acknowledged"]) == (90, 90)
