@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 import { readFileSync } from "node:fs";
-import { beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { firstMetric, setUpControls } from "../src/controls.ts";
 import type { Device } from "../src/device.ts";
 import { Fleet } from "../src/fleet.ts";
@@ -16,11 +16,17 @@ let model: Model;
 let fleet: Fleet;
 
 beforeEach(() => {
+  // A real timer that a test leaves behind would run when its document is gone.
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   document.body.innerHTML = INDEX.slice(INDEX.indexOf("<body>") + 6, INDEX.indexOf("</body>"));
   now = NOW;
   model = new Model();
   const given = { metrics: METRICS, model, history: new History(), now: () => now, staleAfter: 60_000 };
   fleet = new Fleet(given, TEMPERATURE);
+});
+
+afterEach(() => {
+  vi.useRealTimers();
 });
 
 function load(...devices: Device[]): void {
