@@ -229,7 +229,8 @@ def test_otlp_carries_the_figures_and_a_trace_per_batch(collector, tmp_path):
 def test_application_insights_gets_figures_traces_and_logs_with_their_dimensions(collector, tmp_path):
     key = "00000000-0000-0000-0000-000000000000"
     connection = f"InstrumentationKey={key};IngestionEndpoint={collector.url}/"
-    run(AS_THE_WORKER_DOES + BATCH + FLUSH_LOGS, tmp_path, APPLICATIONINSIGHTS_CONNECTION_STRING=connection)
+    every = {"OTEL_TRACES_SAMPLER": "microsoft.fixed_percentage", "OTEL_TRACES_SAMPLER_ARG": "1.0"}  # else by chance
+    run(AS_THE_WORKER_DOES + BATCH + FLUSH_LOGS, tmp_path, APPLICATIONINSIGHTS_CONNECTION_STRING=connection, **every)
     items = [item for content in collector.bodies("/v2.1/track") for item in json.loads(content)]
     by_type = {}
     for item in items:
