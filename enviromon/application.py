@@ -13,7 +13,7 @@ from enviromon.app_files import app_directory
 from enviromon.commit import Ingested
 from enviromon.errors import StorageError
 from enviromon.events import Batch, to_batch
-from enviromon.host_settings import read_batching
+from enviromon.host_settings import batching_on_azure
 from enviromon.ingest import Ingest
 from enviromon.instruments import (
     BATCH_MESSAGES,
@@ -106,5 +106,5 @@ def application() -> Application:
         unlock = settings.store_faults_unlock
         stores = faulty(stores, faults, seed=settings.store_faults_seed, unlock=unlock, environment=os.environ)
     stores = observed(stores, recorder)
-    api = Api(stores, settings, batching=read_batching(app_directory(), os.environ))
+    api = Api(stores, settings, batching=batching_on_azure(app_directory(), os.environ))
     return Application(stores, Ingest(stores, settings), api, recorder)

@@ -221,14 +221,17 @@ def alternatives(workload: Workload, prices: Prices) -> list[Alternative]:
         what = f"instances of {SMALLEST_INSTANCE_MB} MB"
         steps.append((what, what, changed))
         before = f"{what} and "
-    for wait in WAITS:
+    waits = 0.0 if workload.batching.minimum == 1 else workload.batching.max_wait
+    for wait in (longer for longer in WAITS if longer >= waits):
         batching = replace(workload.batching, minimum=maximum, maximum=maximum, max_wait=wait)
         changed = replace(changed, batch=None, batching=batching)
         what = f"news that may wait {wait:g} s"
         steps.append((what, before + what, changed))
     rate, size = workload.rate / READINGS_AT_ONCE, workload.message_bytes * READINGS_AT_ONCE
     what = f"{READINGS_AT_ONCE} readings a message"
-    steps.append((what, f"{steps[-1][1]} and {what}", replace(changed, rate=rate, message_bytes=size)))
+    steps.append(
+        (what, f"{steps[-1][1]} and {what}" if steps else what, replace(changed, rate=rate, message_bytes=size))
+    )
     alone = use_uncoalesced(workload, prices)
     return [
         *(Alternative(what, together, step, *estimate(step, prices)) for what, together, step in steps),
@@ -239,7 +242,7 @@ def alternatives(workload: Workload, prices: Prices) -> list[Alternative]:
 def advised(bill: Bill, others: list[Alternative]) -> Alternative | None:
     """Return the mildest change of settings that brings most of what settings can save; None below a unit of money."""
     settings = others[:-2]
-    best = bill.per_month - min(found.bill.per_month for found in settings)
+    best = bill.per_month - min((found.bill.per_month for found in settings), default=bill.per_month)
     if best < 1:
         return None
     return next(found for found in settings if bill.per_month - found.bill.per_month >= best * WORTHWHILE)

@@ -14,6 +14,15 @@ from enviromon.errors import SettingsError
 OVERRIDE: Final = "AzureFunctionsJobHost__extensions__eventHubs__"
 """Before a name of host.json's eventHubs, in the app settings: such a setting wins over the file."""
 
+DEPLOYED: Final = {
+    "maxEventBatchSize": "1000",
+    "minEventBatchSize": "100",
+    "maxWaitTime": "00:00:05",
+}
+"""What the deployment sets in these settings unless it is told otherwise (tests hold it against infra/)."""
+AZURE_MARKS: Final = ("WEBSITE_INSTANCE_ID", "WEBSITE_SITE_NAME")
+"""Set by Azure wherever it runs a function app."""
+
 _TIME_SPAN: Final = re.compile(r"(\d{1,2}):(\d{1,2}):(\d{1,2})")
 
 
@@ -40,6 +49,16 @@ def read_batching(app_directory: Path, environment: Mapping[str, str]) -> Batchi
         maximum=chosen.max_event_batch_size,
         max_wait=_seconds(chosen.max_wait_time),
     )
+
+
+def batching_on_azure(app_directory: Path, environment: Mapping[str, str]) -> Batching:
+    """Read how Azure's host makes batches, or would.
+
+    Elsewhere host.json is set for speed, and a deployment overrides it. Raises SettingsError as `read_batching` does.
+    """
+    is_azure = any(environment.get(mark) for mark in AZURE_MARKS)
+    deployed = {} if is_azure else {OVERRIDE + name: value for name, value in DEPLOYED.items()}
+    return read_batching(app_directory, {**deployed, **environment})
 
 
 def _seconds(text: str) -> float:

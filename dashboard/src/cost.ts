@@ -17,6 +17,8 @@ export interface Estimate {
   readonly fitsFreeTier: boolean;
   readonly reasons: readonly string[];
   readonly lines: readonly CostLine[];
+  /** How long news may wait for a batch to fill, in seconds; 0 where it goes out at once. */
+  readonly newsWaits: number;
   /** The change that would save most for least; null where none is worth it. */
   readonly advice: { readonly what: string; readonly perMonth: number } | null;
   readonly compiled: string;
@@ -50,6 +52,7 @@ export function parseEstimate(body: unknown): Estimate | null {
     fitsFreeTier: fitsFreeTier === true,
     reasons: body["reasons"].map(String),
     lines,
+    newsWaits: parseWait(body["workload"]),
     advice: parseAdvice(body["advice"]),
     compiled: String(prices["compiled"]),
     region: String(prices["region"]),
@@ -59,6 +62,12 @@ export function parseEstimate(body: unknown): Estimate | null {
 function parseAdvice(advice: unknown): Estimate["advice"] {
   if (!isObject(advice) || typeof advice["perMonth"] !== "number") return null;
   return { what: String(advice["what"]), perMonth: advice["perMonth"] };
+}
+
+function parseWait(workload: unknown): number {
+  const batching = isObject(workload) ? workload["batching"] : null;
+  if (!isObject(batching) || typeof batching["maxWait"] !== "number") return 0;
+  return Number(batching["minimum"]) > 1 ? batching["maxWait"] : 0;
 }
 
 function parseLine(row: unknown): CostLine | null {
@@ -105,9 +114,10 @@ export class CostTile {
   #show(estimate: Estimate, devices: number, { rate, over }: Pace): void {
     setText(byId("cost-number"), `about ${money(estimate.perMonth, estimate.currency)}`);
     const readings = `${formatNumber(rate, rate < 1 ? 2 : 1)} readings a second`;
+    const late = estimate.newsWaits > 0 ? `, news up to ${formatNumber(estimate.newsWaits, 0)} s late` : "";
     setText(
       byId("cost-basis"),
-      `for ${readings}, as in the last ${formatAge(over)}, from ${plural(devices, "device")} to one dashboard`,
+      `for ${readings}, as in the last ${formatAge(over)}, from ${plural(devices, "device")} to one dashboard${late}`,
     );
     const { advice } = estimate;
     const advised = advice === null ? "" : `${money(advice.perMonth, estimate.currency)} with ${advice.what}`;

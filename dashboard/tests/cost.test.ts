@@ -121,6 +121,17 @@ describe("the tile", () => {
     expect(text("cost-note")).toContain("2026-11-24");
   });
 
+  test("says how late news may be where it waits for a batch to fill", async () => {
+    given = { ...answer, workload: { batching: { minimum: 100, maximum: 1000, maxWait: 5 } } };
+    tile.tick(1, NOW + 30_000);
+    await settled();
+    expect(text("cost-basis")).toContain("to one dashboard, news up to 5 s late");
+    given = { ...answer, workload: { batching: { minimum: 1, maximum: 1000, maxWait: 60 } } };
+    tile.tick(1, NOW + 630_000);
+    await settled();
+    expect(text("cost-basis")).toMatch(/to one dashboard$/);
+  });
+
   test("says that it fits where it fits", async () => {
     given = { ...answer, fitsFreeTier: true, reasons: [], advice: null };
     tile.tick(1, NOW + 30_000);

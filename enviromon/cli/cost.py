@@ -12,7 +12,7 @@ from enviromon.cli.common import console, data_option, json_option, print_json, 
 from enviromon.cost import LEFT_OUT, Alternative, Batching, Bill, Usage, Workload, advised, alternatives, estimate
 from enviromon.device_state import is_visible
 from enviromon.errors import EnviromonError
-from enviromon.host_settings import OVERRIDE, read_batching
+from enviromon.host_settings import OVERRIDE, batching_on_azure
 from enviromon.prices import PRICES_FILE, Prices, load_prices
 from enviromon.reports import cost_view
 from enviromon.stores import Stores, each
@@ -69,7 +69,7 @@ def cost(**options: Any) -> None:
         return
     _tell(workload, usage, bill, prices, origin)
     console().print(_compared(Alternative("as it is", "", workload, usage, bill), others))
-    _advise(bill, advised(bill, others))
+    _advise(workload, bill, advised(bill, others))
 
 
 def _workload(options: dict[str, Any]) -> tuple[Workload, list[str]]:
@@ -81,7 +81,7 @@ def _workload(options: dict[str, Any]) -> tuple[Workload, list[str]]:
     measured: dict[str, Any] = {}
     if not {"devices", "rate"} <= given.keys():
         measured = {name: value for name, value in _measured(options).items() if name not in given}
-    batching = read_batching(app_directory(), os.environ)
+    batching = batching_on_azure(app_directory(), os.environ)
     partitions = measured.pop("partitions", batching.partitions)
     batching = Batching(
         partitions=options["partitions"] or partitions,
@@ -141,13 +141,17 @@ def _tell(workload: Workload, usage: Usage, bill: Bill, prices: Prices, origin: 
             show(f"  {reason}")
     show(
         f"\nA batch holds {usage.batch:,.3g} messages of {usage.batch_devices:,.3g} devices; "
-        f"viewers get {usage.frames_per_second:,.3g} frames a second."
+        f"viewers get {usage.frames_per_second:,.3g} frames a second, {_lateness(workload.batching)}."
     )
     show(f"[dim]Left out: {LEFT_OUT}.[/dim]")
     show(
         f"[dim]Prices of {prices.compiled} for {prices.region}, not read from Azure: check them in "
         f"{PRICES_FILE.name} before you rely on them.[/dim]"
     )
+
+
+def _lateness(batching: Batching) -> str:
+    return f"with news up to {batching.max_wait:g} s late" if batching.minimum > 1 else "with news at once"
 
 
 def _bill_table(bill: Bill) -> "Table":
@@ -175,7 +179,7 @@ def _compared(first: Alternative, others: list[Alternative]) -> "Table":
     return rows
 
 
-def _advise(bill: Bill, found: Alternative | None) -> None:
+def _advise(workload: Workload, bill: Bill, found: Alternative | None) -> None:
     """Say how to make the change that is advised."""
     if found is None:
         console().print("No setting would save a dollar a month.")
@@ -183,7 +187,7 @@ def _advise(bill: Bill, found: Alternative | None) -> None:
     saved = _money(bill.per_month - found.bill.per_month, bill.currency)
     console().print(f"[bold]With {found.together}: {saved} a month less.[/bold] On Azure, set")
     batching = found.workload.batching
-    if batching.minimum > 1:
+    if batching != workload.batching:
         wait = time.strftime("%H:%M:%S", time.gmtime(batching.max_wait))
         click.echo(f"  {OVERRIDE}maxEventBatchSize={batching.maximum}")
         click.echo(f"  {OVERRIDE}minEventBatchSize={batching.minimum}")

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from enviromon.calibration import Calibration, Version
 from enviromon.errors import SettingsError, StorageError
+from enviromon.host_settings import AZURE_MARKS
 from enviromon.stores import (
     PAGE_SIZE,
     CalibrationStore,
@@ -40,8 +41,6 @@ from enviromon.stores import (
 
 T = TypeVar("T")
 UNLOCKED: Final = "this store fails on purpose"
-AZURE_MARKS: Final = ("WEBSITE_INSTANCE_ID", "WEBSITE_SITE_NAME")
-"""Set by Azure wherever it runs a function app."""
 TIME_OUT_SECONDS: Final = 1.0
 
 _READS: Final = frozenset(

@@ -203,6 +203,13 @@ def test_the_mildest_change_that_brings_most_is_advised():
     assert advised(estimate(quiet, PRICES)[1], alternatives(quiet, PRICES)) is None
 
 
+def test_where_every_setting_is_at_its_cheapest_none_is_advised():
+    thrifty = Workload(devices=6, rate=6, memory_mb=512, batching=Batching(minimum=1000, maximum=1000, max_wait=60))
+    found = alternatives(thrifty, PRICES)
+    assert [other.what for other in found] == ["10 readings a message", "no coalescing at all"]
+    assert advised(estimate(thrifty, PRICES)[1], found) is None
+
+
 def test_nothing_sent_costs_nothing():
     usage, bill = estimate(workload(rate=0.0, viewers=0), PRICES)
     assert bill.per_month == 0

@@ -5,7 +5,7 @@ import pytest
 from enviromon.app_files import app_directory
 from enviromon.cost import Batching
 from enviromon.errors import SettingsError
-from enviromon.host_settings import read_batching
+from enviromon.host_settings import AZURE_MARKS, OVERRIDE, batching_on_azure, read_batching
 
 
 def host_json(directory: Path, text: str) -> Path:
@@ -15,6 +15,18 @@ def host_json(directory: Path, text: str) -> Path:
 
 def test_the_apps_own_host_json():
     assert read_batching(app_directory(), {}) == Batching(minimum=1, maximum=1000, max_wait=60)
+
+
+def test_elsewhere_than_on_azure_it_is_what_a_deployment_sets():
+    """What `enviromon up` runs with is for speed; nobody would be billed for that."""
+    assert batching_on_azure(app_directory(), {}) == Batching(minimum=100, maximum=1000, max_wait=5)
+    chosen = {OVERRIDE + "minEventBatchSize": "7"}
+    assert batching_on_azure(app_directory(), chosen) == Batching(minimum=7, maximum=1000, max_wait=5)
+
+
+@pytest.mark.parametrize("mark", AZURE_MARKS)
+def test_on_azure_it_is_what_is_set_there(mark):
+    assert batching_on_azure(app_directory(), {mark: "site"}) == read_batching(app_directory(), {})
 
 
 def test_a_host_json_that_says_nothing_means_the_hosts_defaults(tmp_path):

@@ -19,6 +19,7 @@ import msgspec
 import yaml
 
 from enviromon.errors import SettingsError
+from enviromon.host_settings import DEPLOYED
 from enviromon.settings import Settings
 from enviromon.stores.azure_tables.connection import read_connection
 from localcloud.functions.configuration import EventHubsOptions, read_host_json, time_span
@@ -59,7 +60,7 @@ SOLUTION_SETTINGS = {"STORE_URL", "PartitionKey", "READ_ACCESS", "READ_KEY", "IN
 """The settings of enviromon that a deployment cannot leave at their defaults."""
 
 LONGEST_WAIT_SECONDS = 600
-OVERRIDDEN = {"maxEventBatchSize", "minEventBatchSize", "maxWaitTime"}
+OVERRIDDEN = set(DEPLOYED)
 
 ROLE_IDS = {
     "storageBlobDataOwner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
@@ -336,6 +337,8 @@ def batching(files: Files) -> Findings:
         overridden = read_host_json(Path(directory), defaults).extensions.event_hubs
     if (time_span(overridden.max_wait_time) or 0) > LONGEST_WAIT_SECONDS:
         yield f"{PARAMETERS}: maxWaitTime may be 10 minutes at most"
+    if (told := {name.rpartition("__")[2]: default for name, default in defaults.items()}) != DEPLOYED:
+        yield f"{PARAMETERS}: batches are {told} unless chosen, but `enviromon cost` takes {DEPLOYED}"
     if plain.min_event_batch_size != 1:
         yield "host.json: batching for cost belongs into the deployment, not into what runs everywhere"
 

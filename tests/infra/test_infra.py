@@ -74,6 +74,7 @@ MUTATIONS = [
     (APP, "__tableServiceUri: tableEndpoint", "__tableServiceUri: blobEndpoint", "store"),
     (PARAMETERS, "${MIN_EVENT_BATCH_SIZE=100}", "${MIN_EVENT_BATCH_SIZE=1001}", "batching"),
     (PARAMETERS, "${MAX_WAIT_TIME=00:00:05}", "${MAX_WAIT_TIME=5 s}", "batching"),
+    (PARAMETERS, "${MAX_WAIT_TIME=00:00:05}", "${MAX_WAIT_TIME=00:00:06}", "batching"),
     ("host.json", '"minEventBatchSize": 1,', '"minEventBatchSize": 50,', "batching"),
     (HUB, "isFree ? [toEvents] : [toEvents, toBlobs]", "isFree ? [toEvents] : [toBlobs]", "routes"),
     (HUB, "isFree ? [toEvents] : [toEvents, toBlobs]", "[toEvents, toBlobs]", "routes"),

@@ -134,8 +134,13 @@ def test_no_key_is_in_anything_that_the_system_prints(system):
 def test_what_it_costs_needs_nothing_that_runs_when_it_is_told_what_to_price(stopped_system):
     told = stopped_system.cli("cost", "--devices", 6, "--rate", 0.05, "--memory-mb", 512)
     assert (told["fitsFreeTier"], told["measured"], told["workload"]["rate"]) == (True, [], 0.05)
-    people = stopped_system.run("cost", "--devices", 100, "--rate", 100, "--viewers", 10, "--memory-mb", 2048)
+    load = ("--devices", 100, "--rate", 100, "--viewers", 10, "--memory-mb", 2048)
+    deployed = stopped_system.run("cost", *load)
+    assert "with news up to 5 s late" in " ".join(deployed.stdout.split())
+    assert "may wait 1 s" not in deployed.stdout, "it may wait for 5 s already"
+    people = stopped_system.run("cost", *load, "--min-batch", 1)
     assert people.returncode == 0, people.stderr
+    assert "with news at once" in " ".join(people.stdout.split())
     assert "does not fit the free tiers" in people.stdout
     assert "AzureFunctionsJobHost__extensions__eventHubs__maxWaitTime=00:00:01" in people.stdout
 

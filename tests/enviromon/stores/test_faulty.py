@@ -6,8 +6,9 @@ import pytest
 
 from enviromon.device_state import DeviceState, Ledger
 from enviromon.errors import SettingsError, StorageError
+from enviromon.host_settings import AZURE_MARKS
 from enviromon.stores import Change, WriteOutcome, open_stores
-from enviromon.stores.faulty import AZURE_MARKS, UNLOCKED, faulty, parse_rules
+from enviromon.stores.faulty import UNLOCKED, faulty, parse_rules
 from tests.enviromon.world import World, batch, body, delivery
 
 
