@@ -43,7 +43,7 @@ class WorkerPool:
         self._start = encode(start) + b"\n"
         self._leases = Leases(partitions)
         self._names = (f"worker-{number}" for number in count(1))
-        self._live: dict[str, _Connection] = {}
+        self._connections: dict[str, _Connection] = {}
         self._past: dict[str, FunctionCounters] = {}
         self._past_figures = ""
         self._past_faults: Counter[str] = Counter()
@@ -54,41 +54,48 @@ class WorkerPool:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start the workers and wait until each has loaded the app. Raises TimeoutError."""
+        """Start the workers and wait until each has loaded the app. Raises TimeoutError, which says how many have."""
         self._tasks = [asyncio.create_task(self._keep_one()) for _ in range(self._size)]
         self._tasks.append(asyncio.create_task(self._watch()))
-        async with asyncio.timeout(_READY_SECONDS):
-            await self._ready.wait()
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self._ready.wait()
+        except TimeoutError:
+            raise TimeoutError(
+                f"{self.live} of {self._size} function workers were ready within {_READY_SECONDS:.0f} s"
+            ) from None
 
     async def stop(self) -> None:
         """Let the workers finish what runs, and end them."""
         self._stopping = True
-        for connection in self._live.values():
+        for connection in self._connections.values():
             connection.terminate()
         if self._tasks:
             self._tasks.pop().cancel()
             _, late = await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
-            for connection in self._live.values() if late else ():
+            for connection in self._connections.values() if late else ():
                 connection.kill()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def announce(self, ends: Sequence[int]) -> None:
         """Wake the workers: this far the log goes now."""
         line = encode(Ends(list(ends))) + b"\n"
-        for connection in self._live.values():
+        for connection in self._connections.values():
             connection.send_lightly(line)
 
     def counters(self) -> dict[str, FunctionCounters]:
         """Return what all workers counted since the start, those that ended included."""
-        return total([self._past, *(connection.counters for connection in self._live.values())])
+        return total([self._past, *(connection.counters for connection in self._connections.values())])
 
     def figures(self, ours: str) -> str:
         """Add the app's figures of all workers, those that ended included, to those of this process."""
-        return added_up([ours, *(connection.figures for connection in self._live.values())], [self._past_figures])
+        return added_up(
+            [ours, *(connection.figures for connection in self._connections.values())], [self._past_figures]
+        )
 
     def faults(self) -> dict[str, int]:
         """Return how often what happened on purpose, in all workers."""
-        return sum((Counter(connection.faults) for connection in self._live.values()), self._past_faults)
+        return sum((Counter(connection.faults) for connection in self._connections.values()), self._past_faults)
 
     def positions(self) -> dict[str, dict[int, int]]:
         """Return by function and partition the last sequence number that was finished."""
@@ -97,7 +104,7 @@ class WorkerPool:
     @property
     def live(self) -> int:
         """How many workers run."""
-        return len(self._live)
+        return sum(connection.was_ready for connection in self._connections.values())
 
     async def _keep_one(self) -> None:
         pause = _FIRST_PAUSE
@@ -105,8 +112,8 @@ class WorkerPool:
             name = next(self._names)
             try:
                 was_ready = await self._run_one(name)
-            except OSError as error:
-                _logger.error("a function worker could not be started: %s", error)  # noqa: TRY400
+            except Exception:
+                _logger.exception("a function worker could not be started or understood; another is tried")
                 was_ready = False
             if self._stopping:
                 return
@@ -123,12 +130,12 @@ class WorkerPool:
                 stdin=asyncio.subprocess.DEVNULL,
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE_BYTES)
-        connection = _Connection(process, writer)
+        connection = self._connections[name] = _Connection(process, writer)
         try:
             writer.write(self._start)
             await self._listen(name, connection, reader)
         finally:
-            self._live.pop(name, None)
+            del self._connections[name]
             self._past = total([self._past, connection.counters])
             self._past_faults.update(connection.faults)
             if connection.figures:
@@ -136,8 +143,7 @@ class WorkerPool:
             self._leases.leave(name)
             self._grant()
             writer.close()
-            connection.kill_if_alone()
-            status = await process.wait()
+            status = await connection.end()
             if not self._stopping:
                 _logger.warning(
                     "function worker %d ended with status %d: others take its partitions, and a new one is started",
@@ -159,17 +165,16 @@ class WorkerPool:
 
     def _take_in(self, name: str, connection: "_Connection") -> None:
         connection.was_ready = True
-        self._live[name] = connection
         self._leases.join(name)
-        if len(self._live) == self._size:
+        if self.live == self._size:
             self._ready.set()
 
     async def _watch(self) -> None:
         """End a worker that hangs: it would keep its partitions for ever."""
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            for connection in self._live.values():
-                if connection.silent_for() > SILENCE_SECONDS:
+            for connection in self._connections.values():
+                if connection.was_ready and connection.silent_for() > SILENCE_SECONDS:
                     _logger.error(
                         "function worker %d has said nothing for %.0f s: it is killed", connection.pid, SILENCE_SECONDS
                     )
@@ -177,8 +182,7 @@ class WorkerPool:
 
     def _grant(self) -> None:
         for name, partitions in self._leases.grants.items():
-            if name in self._live:
-                self._live[name].grant(partitions)
+            self._connections[name].grant(partitions)
 
 
 class _Connection:
@@ -222,7 +226,11 @@ class _Connection:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    def kill_if_alone(self) -> None:
-        """End a process that has closed its socket and lives on."""
-        if self._process.returncode is None and not self.was_ready:
+    async def end(self) -> int:
+        """Wait for the process, whose socket is closed, to end; kill it where it lives on. Return its status."""
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                return await self._process.wait()
+        except TimeoutError:
             self.kill()
+            return await self._process.wait()
