@@ -164,15 +164,18 @@ class TablesCalibrationStore:
 
     async def put(self, device_id: str, version: Version) -> None:
         """Add the version; one with the same valid-from is replaced."""
-        operation = Operation(Kind.PUT, calibration_entity(self._site, device_id, version))
-        await _insist(self._account, CALIBRATIONS, [operation])
+        await _put(self._account, CALIBRATIONS, calibration_entity(self._site, device_id, version))
 
     async def remove(self, device_id: str, valid_from: int | None = None) -> bool:
         """Remove that version, or all of them; tell whether there was any."""
         rows = [row for row in await self._rows([device_id]) if valid_from in {None, to_version(row)[1].valid_from}]
-        doomed = [{"PartitionKey": self._site, "RowKey": row["RowKey"]} for row in rows]
-        for chunk in _chunks(doomed, lambda entity: entity):
-            await _insist(self._account, CALIBRATIONS, [Operation(Kind.DELETE, entity) for entity in chunk])
+        await _settle(
+            self._account,
+            CALIBRATIONS,
+            self._site,
+            Kind.DELETE,
+            _keys_only(self._site, (row["RowKey"] for row in rows)),
+        )
         return bool(rows)
 
     async def page(self, after: str | None = None, limit: int = PAGE_SIZE) -> Page[tuple[str, Calibration]]:
@@ -209,12 +212,12 @@ class TablesDeadLetterStore:
         for letter in letters:
             entity = letter_entity(self._site, letter)
             entities.setdefault(entity["RowKey"], entity)
-        await self._settle(Kind.INSERT, entities)
+        await _settle(self._account, DEAD_LETTERS, self._site, Kind.INSERT, entities)
 
     async def remove(self, letters: Sequence[DeadLetter]) -> None:
         """Forget the letters of these keys; one that is not there is no error."""
-        row_keys = map(keys.letter_key, letters)
-        await self._settle(Kind.DELETE, {key: {"PartitionKey": self._site, "RowKey": key} for key in row_keys})
+        doomed = _keys_only(self._site, map(keys.letter_key, letters))
+        await _settle(self._account, DEAD_LETTERS, self._site, Kind.DELETE, doomed)
 
     async def page(self, after: str | None = None, limit: int = PAGE_SIZE) -> Page[DeadLetter]:
         """Read one page, the oldest arrival first; large letters make it shorter."""
@@ -237,22 +240,25 @@ class TablesDeadLetterStore:
             if len(letters) == limit:
                 return Page(letters, first)
 
-    async def _settle(self, kind: Kind, entities: Mapping[str, Entity]) -> None:
-        """Bring it about that the rows are there, or are not; some may be as they shall be already."""
-        for chunk in _chunks([entities[key] for key in sorted(entities)], lambda entity: entity):
-            left = chunk
-            for _ in range(WRITE_ATTEMPTS):
-                if await _try(self._account, DEAD_LETTERS, [Operation(kind, entity) for entity in left]):
-                    break
-                ranges = [(row["RowKey"], row["RowKey"]) for row in left]
-                held = {
-                    row["RowKey"] for row in await _read(self._account, DEAD_LETTERS, self._site, ranges, ["RowKey"])
-                }
-                left = [row for row in left if (row["RowKey"] in held) == (kind is Kind.DELETE)]
-                if not left:
-                    break
-            else:
-                raise StorageError(f"{DEAD_LETTERS}: {len(left)} dead letters cannot be written or removed")
+
+def _keys_only(partition: str, row_keys: Iterable[str]) -> dict[str, Entity]:
+    return {key: {"PartitionKey": partition, "RowKey": key} for key in row_keys}
+
+
+async def _settle(account: Account, table: str, partition: str, kind: Kind, entities: Mapping[str, Entity]) -> None:
+    """Bring it about that the rows, by RowKey, are there or are not; some may be as they shall be already."""
+    for chunk in _chunks([entities[key] for key in sorted(entities)], lambda entity: entity):
+        left = chunk
+        for _ in range(WRITE_ATTEMPTS):
+            if await _try(account, table, [Operation(kind, entity) for entity in left]):
+                break
+            ranges = [(row["RowKey"], row["RowKey"]) for row in left]
+            held = {row["RowKey"] for row in await _read(account, table, partition, ranges, ["RowKey"])}
+            left = [row for row in left if (row["RowKey"] in held) == (kind is Kind.DELETE)]
+            if not left:
+                break
+        else:
+            raise StorageError(f"{table}: {len(left)} rows cannot be written or removed")
 
 
 async def _read(
@@ -312,14 +318,12 @@ async def _try(account: Account, table: str, operations: Sequence[Operation]) ->
     return True
 
 
-async def _insist(account: Account, table: str, operations: Sequence[Operation]) -> None:
-    """Apply what may be applied twice, or raise StorageError."""
+async def _put(account: Account, table: str, entity: Entity) -> None:
+    """Write a row, whatever is there; raise StorageError where that cannot be done."""
     for attempt in range(WRITE_ATTEMPTS):
         try:
-            await account.transact(table, operations)
+            await account.transact(table, [Operation(Kind.PUT, entity)])
         except RefusedError as error:
-            if error.is_conflict and operations[error.index].kind is Kind.DELETE:
-                return
             raise StorageError(str(error)) from error
         except LostError as error:
             if attempt == WRITE_ATTEMPTS - 1:

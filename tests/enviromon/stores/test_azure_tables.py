@@ -156,6 +156,22 @@ async def test_calibrations_of_many_devices_are_read_together(tables):
     assert calls["query"] == 1
 
 
+async def test_versions_that_another_removes_meanwhile_keep_none_of_the_others(tables, monkeypatch):
+    """A transaction that removes a row which is gone removes nothing."""
+    for valid_from in (1, 2, 3):
+        await tables.calibrations.put("d1", Version(valid_from, {"light": Line(2.0, 0.0)}))
+    rows = await tables.calibrations._rows(["d1"])
+    assert await tables.calibrations.remove("d1", 2)
+
+    async def as_they_were(_device_ids):
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables.calibrations, "_rows", as_they_were)
+        assert await tables.calibrations.remove("d1")
+    assert await tables.calibrations.load(["d1"]) == {}
+
+
 async def test_what_the_store_can_never_take_harms_no_neighbour(tables):
     states = fleet(5)
     states[3] = structs.replace(states[3], labels={"name": Label(TOO_LONG, AT)})
