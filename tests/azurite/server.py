@@ -36,7 +36,9 @@ class Azurite:
         deadline = time.monotonic() + 30
         while not listens(self.port):
             assert self.process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, "Azurite does not listen"
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError("Azurite does not listen")
             time.sleep(0.02)
 
     def signal(self, number: int) -> None:
@@ -47,8 +49,11 @@ class Azurite:
         """Let it save its tables and end."""
         self.signal(signal.SIGINT)
         assert self.process is not None
-        assert self.process.wait(30) == 0
-        self.process = None
+        process, self.process = self.process, None
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
 
     def connection_string(self, port: int | None = None) -> str:
         """The account's; with the port of a proxy in front of it, if need be."""

@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Self, get_args
 
 import aiohttp
 import msgspec
@@ -130,9 +130,26 @@ class Rig:
         self._own, self._sdk = own, sdk
         self._random = random.Random(seed)
         self._stores = open_stores(f"sqlite://{self.system.data}/state.db", "enviromon")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watch: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Register the devices and start them and the viewer; the system runs afterwards."""
+    async def __aenter__(self) -> Self:
+        """Register the devices and start them and the viewer; the system runs within."""
+        try:
+            await self._open()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    def acknowledged(self) -> list[tuple[str, int]]:
+        """Return up to which message each device is acknowledged."""
+        return [(device.device_id, device.acknowledged) for device in self.devices]
+
+    async def _open(self) -> None:
         await asyncio.to_thread(self.system.start)
         ready = self.system.ready
         ids = [f"own-{n}" for n in range(self._own)] + [f"sdk-{n}" for n in range(self._sdk)]
@@ -150,14 +167,15 @@ class Rig:
         self._tasks = [asyncio.create_task(device.run()) for device in self.devices]
         self._watch = asyncio.create_task(self.screen.run())
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         self.tap.is_open, self.tap.is_broken = False, True
-        self._watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._watch
-        _, stuck = await asyncio.wait(self._tasks, timeout=15)
-        for task in stuck:  # a device waits for ever where a hub takes nothing
-            task.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+            _, stuck = await asyncio.wait(self._tasks, timeout=15)
+            for task in stuck:  # a device waits for ever where a hub takes nothing
+                task.cancel()
         await self._stores.close()
         if self.system.process is not None:
             await asyncio.to_thread(self.system.stop)
@@ -176,7 +194,7 @@ class Rig:
         await self._die(chance, kind, workers, report)
         if chance.random() < 0.5:
             self.tap.is_open = False  # half of the restarts find devices that only send again
-        held = [(device.device_id, device.acknowledged) for device in self.devices]
+        held = self.acknowledged()
         await self._start(chance, "", workers if chance.random() < 0.5 else 0, is_rough=False)
         await asyncio.sleep(0.2)
         self.tap.is_open = False

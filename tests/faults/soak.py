@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import itertools
 import sys
 import tempfile
@@ -13,27 +12,33 @@ from tests.faults.cycles import Report, Rig, schedule
 
 
 async def soak(directory: Path, *, cycles: int | None, minutes: float | None, seed: int, own: int, sdk: int) -> None:
-    rig = Rig(directory, own=own, sdk=sdk, seed=seed)
     started = time.monotonic()
     reports: list[Report] = []
-    await rig.open()
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(rig.close)
-        for number, kind, workers, is_rough in itertools.islice(schedule(seed), cycles):
-            if minutes is not None and time.monotonic() - started > minutes * 60:
-                break
-            try:
-                report = await rig.cycle(number, kind, workers=workers, is_rough=is_rough)
-            except BaseException:
-                print(f"{number:4}  {kind}  {workers} workers: FAILED; see {directory}", flush=True)
-                raise
-            print(report.line(), flush=True)
-            reports.append(report)
-    sums = {name: sum(getattr(report, name) for report in reports) for name in Report.__struct_fields__[5:10]}
-    print(
-        f"{len(reports)} cycles in {time.monotonic() - started:.0f} s, all exact: {sums['acknowledged']:,} messages "
-        f"acknowledged, {sums['repeated']:,} sent again, {sums['events']:,} events counted once, "
-        f"{sums['bad']:,} dead letters, {sums['deaths']} deaths of processes"
+    try:
+        async with Rig(directory, own=own, sdk=sdk, seed=seed) as rig:
+            for number, kind, workers, is_rough in itertools.islice(schedule(seed), cycles):
+                if minutes is not None and time.monotonic() - started > minutes * 60:
+                    break
+                try:
+                    reports.append(await rig.cycle(number, kind, workers=workers, is_rough=is_rough))
+                except Exception:
+                    print(f"{number:4}  {kind}  {workers} workers: FAILED; see {directory}", flush=True)
+                    raise
+                print(reports[-1].line(), flush=True)
+    finally:
+        print(summary(reports, time.monotonic() - started), flush=True)
+
+
+def summary(reports: list[Report], seconds: float) -> str:
+    """Tell of the cycles that ended well."""
+
+    def total(name: str) -> int:
+        return sum(getattr(report, name) for report in reports)
+
+    return (
+        f"{len(reports)} cycles in {seconds:.0f} s, all exact: {total('acknowledged'):,} messages acknowledged, "
+        f"{total('repeated'):,} sent again, {total('events'):,} events counted once, {total('bad'):,} dead letters, "
+        f"{total('deaths')} deaths of processes"
     )
 
 
@@ -50,14 +55,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="kept there, for a look afterwards [default: a temporary directory]")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    with contextlib.ExitStack() as stack:
-        directory = options.data or Path(tempfile.mkdtemp(prefix="enviromon-soak-"))
-        directory.mkdir(parents=True, exist_ok=True)
-        wanted = {"cycles": options.cycles, "minutes": options.minutes, "seed": options.seed}
-        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+    directory = options.data or Path(tempfile.mkdtemp(prefix="enviromon-soak-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    wanted = {"cycles": options.cycles, "minutes": options.minutes, "seed": options.seed}
+    try:
         asyncio.run(soak(directory, **wanted, own=options.devices, sdk=options.sdk_devices))
-        sys.exit(0)
-    sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

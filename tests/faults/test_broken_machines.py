@@ -48,17 +48,16 @@ async def test_a_full_disk_stops_the_acknowledgements_and_nothing_is_lost(tmp_pa
     with small_disk(tmp_path / "disk") as disk:
         rig = Rig(disk.path, own=3, sdk=0, seed=1)
         rig.system.log = tmp_path / "up.log"
-        await rig.open()
-        try:
+        async with rig:
             pid = rig.system.process.pid
             rig.tap.is_open = True
             await asyncio.sleep(0.5)
             disk.fill(pid)
             told = await log_says(rig.system, "nothing is acknowledged")
             assert all(words in told for words in disk.full)
-            held = [(device.device_id, device.acknowledged) for device in rig.devices]
+            held = rig.acknowledged()
             await asyncio.sleep(2)
-            assert held == [(device.device_id, device.acknowledged) for device in rig.devices]
+            assert held == rig.acknowledged()
             assert rig.system.process.poll() is None
             disk.free(pid)
             await log_says(rig.system, "takes messages again")
@@ -66,22 +65,19 @@ async def test_a_full_disk_stops_the_acknowledgements_and_nothing_is_lost(tmp_pa
             await rig.settle(held)
             assert "a commit failed" not in rig.system.log.read_text(), "what is wrong is known, and said"
             assert rig.book.events > 0
-        finally:
-            await rig.close()
 
 
 async def test_a_system_that_dies_on_a_full_disk_starts_again_once_there_is_room(tmp_path):
     with small_disk(tmp_path / "disk") as disk:
         rig = Rig(disk.path, own=3, sdk=0, seed=1)
         rig.system.log = tmp_path / "up.log"
-        await rig.open()
-        try:
+        async with rig:
             rig.tap.is_open = True
             await asyncio.sleep(0.5)
             pid = rig.system.process.pid
             disk.fill(pid)
             await log_says(rig.system, "nothing is acknowledged")
-            held = [(device.device_id, device.acknowledged) for device in rig.devices]
+            held = rig.acknowledged()
             await asyncio.to_thread(rig.system.kill)
             is_running = await asyncio.to_thread(starts_or_says_why_not, rig.system, disk.full[0])
             disk.free(rig.system.process.pid if is_running else None)
@@ -89,8 +85,6 @@ async def test_a_system_that_dies_on_a_full_disk_starts_again_once_there_is_room
                 await asyncio.to_thread(rig.system.start)
             rig.tap.is_open = False
             await rig.settle(held)
-        finally:
-            await rig.close()
 
 
 def test_a_read_only_data_directory_is_named_with_what_to_do(tmp_path):
@@ -182,8 +176,7 @@ async def test_a_clock_set_back_an_hour_is_told_and_changes_no_count(tmp_path):
     clock = Clock(tmp_path / "clock")
     rig = Rig(tmp_path, own=3, sdk=0, seed=1)
     rig.system.environment = clock.environment
-    await rig.open()
-    try:
+    async with rig:
         rig.tap.is_open = True
         await asyncio.sleep(0.7)
         clock.move(-3600)
@@ -191,7 +184,7 @@ async def test_a_clock_set_back_an_hour_is_told_and_changes_no_count(tmp_path):
         assert "the clock is 36" in told or "the clock is 35" in told
         assert "Set the clock" in told
         await asyncio.sleep(0.5)
-        held = [(device.device_id, device.acknowledged) for device in rig.devices]
+        held = rig.acknowledged()
         await asyncio.to_thread(rig.system.kill)
         await asyncio.to_thread(rig.system.start)
         await asyncio.sleep(0.5)
@@ -204,8 +197,6 @@ async def test_a_clock_set_back_an_hour_is_told_and_changes_no_count(tmp_path):
         await rig.settle(held)
         await asyncio.to_thread(rig.system.stop, signal.SIGTERM)
         assert await enqueued_times_never_go_back(rig)
-    finally:
-        await rig.close()
 
 
 async def enqueued_times_never_go_back(rig: Rig) -> bool:

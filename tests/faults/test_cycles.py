@@ -17,8 +17,7 @@ CYCLES, SEED = 20, 2
 @pytest.mark.timeout(400)
 async def test_nothing_acknowledged_is_lost_and_nothing_counts_twice_whatever_dies(tmp_path):
     rig = Rig(tmp_path, own=4, sdk=1, seed=SEED)
-    await rig.open()
-    try:
+    async with rig:
         deaths = 0
         for number, kind, workers, is_rough in itertools.islice(schedule(SEED), CYCLES):
             try:
@@ -29,5 +28,3 @@ async def test_nothing_acknowledged_is_lost_and_nothing_counts_twice_whatever_di
             deaths += report.deaths
         assert deaths >= CYCLES
         assert rig.book.events > 100 * CYCLES
-    finally:
-        await rig.close()

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -76,11 +77,15 @@ class System:
         return self.ready["dashboard"].rstrip("/")
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(signal_number)
-        code = self.process.wait(10)
-        self.process.stdout.close()
-        self.process = None
-        return code
+        process, self.process = self.process, None
+        process.send_signal(signal_number)
+        with process.stdout:
+            try:
+                return process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
 
     def kill(self) -> None:
         self.stop(signal.SIGKILL)
@@ -104,6 +109,21 @@ class System:
 
     def ledger(self) -> dict:
         return self.cli("ledger")
+
+    def stored(self) -> int:
+        """How many events the log holds."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.data / 'events.db'}?mode=ro", uri=True)) as log:
+            ((count,),) = log.execute("SELECT coalesce(sum(count), 0) FROM blocks").fetchall()
+            return count
+
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            return answer.read().decode()
+
+    def figures(self) -> dict[str, float]:
+        """What /metrics says, by name and labels."""
+        lines = [line for line in self.text("/metrics").splitlines() if line[0] != "#"]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:

@@ -7,8 +7,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -32,16 +30,12 @@ def load_on(system, messages: int):
     sent: list[dict] = []
     try:
         yield sent
-        out, _ = load.communicate(timeout=60)
+        out, _ = load.communicate(timeout=120)
         sent.append(json.loads(out))
     finally:
         load.kill()
-
-
-def figures(system) -> dict[str, float]:
-    with urllib.request.urlopen(system.url + "/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        load.wait()
+        load.stdout.close()
 
 
 def received(system) -> dict[str, int]:
@@ -50,10 +44,9 @@ def received(system) -> dict[str, int]:
 
 def every_device_goes_on(system, seconds: float = WITHIN_SECONDS) -> None:
     """Each device's count grows: whichever partition it is in is worked on."""
-    before, started = received(system), time.monotonic()
+    before = received(system)
     assert len(before) == DEVICES
     eventually(lambda: all(count > before[device] for device, count in received(system).items()), seconds)
-    assert time.monotonic() - started < seconds
 
 
 def counted_once(system, sent: dict) -> None:
@@ -69,11 +62,12 @@ def counted_once(system, sent: dict) -> None:
     assert found["rejected"] == 0
 
 
+@pytest.mark.timeout(180)
 def test_partitions_go_on_when_a_worker_dies_hangs_or_leaves(stopped_system):
     system = stopped_system
     system.start("--workers", "2")
     assert len(workers_of(system.process)) == 2
-    with load_on(system, 7000) as sent:
+    with load_on(system, 12_000) as sent:
         eventually(lambda: len(received(system)) == DEVICES)
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
             victim = workers_of(system.process)[0]
@@ -83,10 +77,10 @@ def test_partitions_go_on_when_a_worker_dies_hangs_or_leaves(stopped_system):
             eventually(lambda: len(workers_of(system.process)) == 2)
             assert f"function worker {victim} ended" in system.log.read_text()
     counted_once(system, *sent)
-    assert figures(system)["function_workers"] == 2
-    counted = figures(system)['function_events_total{function="telemetry"}']
-    assert counted > 5000, "all but what a killed worker had not reported yet"
-    eventually(lambda: sum(v for name, v in figures(system).items() if name.startswith("eventhub_lag")) == 0)
+    assert system.figures()["function_workers"] == 2
+    counted = system.figures()['function_events_total{function="telemetry"}']
+    assert counted > 9000, "all but what a killed worker had not reported yet"
+    eventually(lambda: sum(v for name, v in system.figures().items() if name.startswith("eventhub_lag")) == 0)
     pids = workers_of(system.process)
     assert system.stop() == 0
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
@@ -108,9 +102,10 @@ def test_workers_end_with_a_killed_main_process_and_the_next_start_goes_on(stopp
 def counted_once_or_sent_again(system, sent: dict) -> None:
     """A device that got no acknowledgement sends again, which makes a new event: more than sent, never fewer."""
     assert sent["acknowledged"] == sent["sent"]
-    eventually(lambda: (found := system.ledger())["accepted"] + found["late"] >= sent["sent"], 20)
-    found = system.ledger()
-    assert found["received"] == found["accepted"] + found["late"] + found["duplicate"]
+    stored = system.stored()
+    assert stored >= sent["sent"]
+    eventually(lambda: (found := system.ledger())["accepted"] + found["late"] == stored, 20)
+    assert system.ledger()["rejected"] == 0
 
 
 def test_two_workers_that_both_believe_to_hold_all_partitions_count_exactly(stopped_system):

@@ -30,8 +30,9 @@ def own_azurite(tmp_path):
     server = Azurite(tmp_path)
     server.start()
     yield server
-    server.signal(signal.SIGCONT)
-    server.stop()
+    if server.process is not None:
+        server.signal(signal.SIGCONT)
+        server.stop()
 
 
 def opened(server, *, port=None, prefix="faults", answer_seconds=30.0):
