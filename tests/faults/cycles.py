@@ -282,7 +282,10 @@ class Rig:
         self.book.holds((device.device_id, device.sent) for device in self.devices)
         await _until(lambda: self.book.is_counted(self._stores), "counted")
         await self.book.has_its_dead_letters(self._stores)
-        await _until(self._is_shown, "shown to the viewer")
+        try:
+            await _until(self._is_shown, "shown to the viewer")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {await self._difference()}") from None
 
     async def _is_acknowledged(self) -> bool:
         return all(device.is_drained for device in self.devices)
@@ -292,7 +295,17 @@ class Rig:
             stored = {view["deviceId"]: view for view in await devices(self.system.url)}
         except (aiohttp.ClientError, OSError):
             return False
-        return len(stored) == len(self.devices) and self.screen.rows == stored
+        # By the log, not by the fleet: a device may have been cut off before its first message.
+        return stored.keys() == self.book.accounts.keys() and self.screen.rows == stored
+
+    async def _difference(self) -> str:
+        stored, shown = {view["deviceId"]: view for view in await devices(self.system.url)}, self.screen.rows
+        differing = {
+            name: (stored.get(name), shown.get(name))
+            for name in sorted({*stored, *shown, *self.book.accounts})
+            if name not in stored or stored[name] != shown.get(name)
+        }
+        return f"the viewer {self.screen.doing}; stored and shown are {differing or 'the same'}"
 
 
 async def _until(holds: Callable[[], Awaitable[bool]], what: str) -> None:

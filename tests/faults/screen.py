@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import aiohttp
@@ -35,15 +36,19 @@ class Screen:
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
         self.url = ""
+        self.doing = "has not begun"
 
     async def run(self) -> None:
         """Watch whatever runs at `url`, for ever."""
         while True:
             try:
+                self.doing = f"connects to {self.url} since {time.time():.3f}"
                 stream_rows: dict[str, dict[str, Any]] = {}
                 async with watching(self.url, viewer=_Stream(stream_rows)) as stream:
+                    self.doing = "reads the snapshot"
                     merge(stream_rows, await devices(self.url))
                     self.rows = stream_rows
+                    self.doing = f"watches {self.url} since {time.time():.3f}"
                     await stream.ended.wait()
             except (aiohttp.ClientError, OSError, ValueError, TypeError):  # a socket that closes in the handshake
                 pass
