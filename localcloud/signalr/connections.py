@@ -3,22 +3,23 @@
 The rules:
 1. The secret token (`connectionToken`, the `id` of every later request) is not the public connection id, and only the
    hub and user that negotiated it may use it.
-2. Nothing here waits for a client. A message is handed to the connection's channel at once, or the connection is
-   aborted because more than its share is unsent already.
+2. Nothing here waits for a client. A message is handed to the connection's channel, or the connection is aborted
+   because more than its share is unsent already. When that is, fan_out.py says.
 3. A connection is in its hub from its handshake to its end.
 """
 
 import enum
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from localcloud.signalr.conversation import Conversation, ProtocolError, Said
+from localcloud.signalr.fan_out import CallLater, FanOut
 from localcloud.signalr.hub import Hub
 from localcloud.signalr.limits import Counters, Limits
 from localcloud.signalr.liveness import Due, Liveness
-from localcloud.signalr.protocol import Close, Encoder, HandshakeResponse, HubProtocol, Message, Ping
+from localcloud.signalr.protocol import Close, Encoder, HandshakeResponse, HubProtocol, Joined, Message, Ping
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +122,10 @@ class Connection:
         """Note that the client is there. Before the handshake that is not enough: it could drip in forever."""
         self._liveness.heard = self.state is not State.CONNECTED
 
-    def deliver(self, message: Message) -> None:
-        """Send a message, or abort where too much is unsent."""
+    def deliver(self, message: Message | Joined) -> None:
+        """Send a message, or abort where too much is unsent. A connection that is closing sends no more."""
+        if self.state is not State.OPEN and self.state is not State.CONNECTED:
+            return
         assert self.channel is not None
         assert self._encoder is not None
         if self.channel.write(message.encoded(self._encoder)):
@@ -136,7 +139,8 @@ class Connection:
         if self.channel is None:
             self.end()
             return
-        if last is not None and self.state in {State.CONNECTED, State.OPEN}:
+        self._connections.fan_out.flush()
+        if last is not None:
             self.deliver(Message(last))
         if self.state in {State.CONNECTED, State.OPEN}:
             self._connections.leave(self)
@@ -194,12 +198,16 @@ class Connection:
 
 
 class Connections:
-    """All connections of a server, by token and by hub. `clock` counts seconds and never goes back."""
+    """All connections of a server, by token and by hub.
 
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+    `clock` counts seconds and never goes back, `call_later` calls back after so many of them.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float], call_later: CallLater) -> None:
         self.limits = limits
         self.clock = clock
         self.counters = Counters()
+        self.fan_out = FanOut[Connection](clock=clock, call_later=call_later)
         self._by_token: dict[str, Connection] = {}
         self._hubs: dict[str, Hub[Connection]] = {}
 
@@ -236,12 +244,11 @@ class Connections:
             )
         return hub
 
-    def send(self, recipients: Collection[Connection], message: Message) -> None:
-        """Send one message to many, waiting for none of them."""
+    def send(self, recipients: Sequence[Connection], message: Message, size: int) -> None:
+        """Send one message of about `size` bytes to many, waiting for none of them."""
         self.counters.messages += 1
         self.counters.deliveries += len(recipients)
-        for recipient in recipients:
-            recipient.deliver(message)
+        self.fan_out.send(recipients, message, size)
 
     def enter(self, connection: Connection) -> None:
         """Let a connection into its hub."""

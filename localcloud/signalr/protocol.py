@@ -86,6 +86,23 @@ class Message:
         return data
 
 
+class Joined:
+    """Messages that go to the same clients one after the other, as one write to each."""
+
+    __slots__ = ("_encoded", "_messages")
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+        self._encoded: dict[Encoder, bytes] = {}
+
+    def encoded(self, encoder: Encoder) -> bytes:
+        """Return the encoder's bytes for all of them."""
+        data = self._encoded.get(encoder)
+        if data is None:
+            data = self._encoded[encoder] = b"".join([message.encoded(encoder) for message in self._messages])
+        return data
+
+
 def json_record(message: Message) -> bytes:
     """Encode a message as a record of the JSON protocol; it holds no line break and no other 0x1E."""
     return msgspec.json.encode(message.content) + RECORD_SEPARATOR

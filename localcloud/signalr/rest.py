@@ -72,7 +72,7 @@ class RestEndpoint:
             message = Message(parse_payload(body))
         except ValueError as error:
             raise refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
-        self._connections.send(self._recipients(request), message)
+        self._connections.send(self._recipients(request), message, len(body))
         return web.Response(status=HTTPStatus.ACCEPTED)
 
     async def exists(self, request: web.Request) -> web.Response:

@@ -39,7 +39,7 @@ class SignalRServer:
         websocket_channel: type[WebSocketChannel] = WebSocketChannel,
     ) -> None:
         self._limits = limits or Limits()
-        self._connections = Connections(self._limits, monotonic)
+        self._connections = Connections(self._limits, monotonic, _call_later)
         self._is_shutting_down = False
         guard = Guard(access_key, clock, self.counters)
         self.app = self._make_app(OriginPolicy(allowed_origins))
@@ -121,6 +121,10 @@ class SignalRServer:
                 self._connections.sweep()
             except Exception:
                 logger.exception("a sweep failed; the next one tries again")
+
+
+def _call_later(seconds: float, call: Callable[[], object]) -> None:
+    asyncio.get_running_loop().call_later(seconds, call)
 
 
 async def _health(_request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ from localcloud.signalr.connections import (
     TooManyConnectionsError,
     UnknownConnectionError,
 )
+from localcloud.signalr.fan_out import MANY
 from localcloud.signalr.limits import Limits
 from localcloud.signalr.protocol import Close, HubProtocol, Invocation, Message, json_record, messagepack_record
 
@@ -58,7 +59,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def connections(clock: Clock) -> Connections:
-    return Connections(Limits(max_connections=3), clock)
+    return Connections(Limits(max_connections=3), clock, lambda _seconds, _call: None)
 
 
 def connect(connections: Connections, handshake: bytes = HANDSHAKE) -> tuple[Connection, Channel]:
@@ -118,7 +119,7 @@ def test_a_message_is_encoded_by_the_protocol_that_was_asked_for(connections: Co
     _, in_json = connect(connections)
     _, packed = connect(connections, b'{"protocol":"messagepack","version":1}\x1e')
     message = Message(Invocation("t", []))
-    connections.send(connections.hub("chat").everyone(), message)
+    connections.send(connections.hub("chat").everyone(), message, 10)
     assert (in_json.written, packed.written) == ([json_record(message)], [messagepack_record(message)])
     assert (connections.counters.messages, connections.counters.deliveries) == (1, 2)
 
@@ -126,7 +127,7 @@ def test_a_message_is_encoded_by_the_protocol_that_was_asked_for(connections: Co
 def test_a_client_that_holds_too_much_is_aborted_and_counted_and_nobody_else(connections: Connections) -> None:
     (slow, stalled), (other, fine) = connect(connections), connect(connections)
     stalled.is_full = True
-    connections.send(connections.hub("chat").everyone(), Message(Invocation("t", [])))
+    connections.send(connections.hub("chat").everyone(), Message(Invocation("t", [])), 10)
     assert (slow.state, stalled.ended) == (State.ENDED, "aborted")
     assert (other.state, len(fine.written)) == (State.OPEN, 1)
     assert connections.counters.too_slow == 1
@@ -228,3 +229,23 @@ def test_a_hub_that_nobody_needs_is_forgotten(connections: Connections, clock: C
     connection.end()
     sweep_at(connections, clock, 1)
     assert connections.hub("chat") is not hub
+
+
+def test_what_was_sent_before_a_connection_is_closed_goes_first(clock: Clock) -> None:
+    connections = Connections(Limits(), clock, lambda _seconds, _call: None)
+    members = [connect(connections) for _ in range(MANY)]
+    everyone = connections.hub("chat").everyone()
+    for target in "ab":
+        connections.send(everyone, Message(Invocation(target, [])), 10)
+    (first, channel), (_, other) = members[:2]
+    assert len(channel.written) == 1, "the second message is held"
+    first.close(Close())
+    assert [b'"a"' in channel.written[0], b'"b"' in channel.written[1], channel.written[2][:9]] == [
+        True,
+        True,
+        b'{"type":7',
+    ]
+    connections.send(everyone, Message(Invocation("c", [])), 10)
+    connections.fan_out.flush()
+    assert len(channel.written) == 3
+    assert len(other.written) == 3
