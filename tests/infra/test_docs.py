@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from tests.infra.bicep import Bicep
-from tests.infra.checks import APP, GRANTS, PARAMETERS, ROLE_IDS, app_settings
+from tests.infra.checks import APP, APP_ROLES, GRANTS, PARAMETERS, ROLE_IDS, app_settings
 from tests.infra.test_infra import FILES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -22,8 +22,16 @@ def test_the_steps_set_every_setting_that_the_deployment_sets():
 def test_the_steps_grant_every_role_that_the_deployment_grants_but_the_hubs():
     granted = set(re.findall(r'--role "([^"]*)"', STEPS))
     spelled = {re.sub(r"(?<!^)(?=[A-Z](?![A-Z]))", " ", role[0].upper() + role[1:]) for role in ROLE_IDS}
-    assert len(GRANTS) == 6
     assert granted - {"Key Vault Secrets Officer"} == {role.replace("Signal R", "SignalR") for role in spelled}
+
+
+def test_the_guide_counts_the_identities_and_what_they_are_granted():
+    grants = [(who, role) for *_, who, what in GRANTS for role in (APP_ROLES if what == "appRoles" else [what])]
+    made = Bicep(FILES["infra/modules/identities.bicep"]).of_type("Microsoft.ManagedIdentity/userAssignedIdentities")
+    yours = [role for who, role in grants if who == "deployerId"]
+    numbers = {1: "one", 2: "two", 7: "seven"}
+    counted = (numbers[len(made)].capitalize(), numbers[len(grants) - len(yours)], numbers[len(yours)])
+    assert "**{} identities, {} grants, and {} to you**".format(*counted) in GUIDE
 
 
 def test_the_guide_tells_every_value_with_its_default():
