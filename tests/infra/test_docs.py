@@ -4,6 +4,9 @@ import json
 import re
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from enviromon.cli import main
 from tests.infra.bicep import Bicep
 from tests.infra.checks import APP, APP_ROLES, GRANTS, PARAMETERS, ROLE_IDS, app_settings
 from tests.infra.test_infra import FILES
@@ -44,6 +47,17 @@ def test_the_guide_tells_every_value_with_its_default():
         for name, default in zip(re.findall(r"[A-Z_]+", names), re.findall(r"`([^`]*)`", values), strict=True)
     }
     assert told == {name: default for name, default in defaults.items() if default}
+
+
+def test_the_guides_example_costs_what_the_guide_says():
+    month = re.search(r"come to \$(\d+) a month", GUIDE)[1]
+    (command,) = re.findall(r"`enviromon (cost --.*)`", GUIDE)
+    whole, smallest = (
+        json.loads(CliRunner().invoke(main, [*command.split(), "--json", "--memory-mb", memory]).stdout)["perMonth"]
+        for memory in ("2048", "512")
+    )
+    assert round(whole) == int(month)
+    assert smallest < 1
 
 
 def test_what_is_said_to_be_verified_is_there():
