@@ -53,9 +53,9 @@ class Run(msgspec.Struct, frozen=True):
 class Load(msgspec.Struct, frozen=True):
     """What the generator does: `window` messages in flight on the connection of each device, for so many seconds."""
 
-    devices: int = 100
-    window: int = 20
-    seconds: float = 5.0
+    devices: int
+    window: int
+    seconds: float
 
 
 async def generate(

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
@@ -41,9 +41,10 @@ def allow_many_files() -> None:
 
 
 @contextmanager
-def running(command: Sequence[str | Path]) -> Iterator[subprocess.Popen[str]]:
-    """Run a program, its output in a pipe, and end it."""
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+def running(command: Sequence[str | Path], log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run a program, its output in a pipe and its errors at the end of a log where one is given, and end it."""
+    with log.open("ab") if log else nullcontext() as errors:
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
         yield process
     finally:

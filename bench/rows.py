@@ -11,7 +11,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -33,6 +33,7 @@ from localcloud.certificates import Certificates, ensure_certificates
 SECONDS = 5.0
 FRAME_BYTES = 2048
 READINGS_BEFORE_MEMORY = 5
+LEDGER_SECONDS = 0.2
 BROADCASTS_UNDER_WAY = 4
 FED_EVENTS = 400_000
 TABLES_MESSAGES = 20_000
@@ -61,8 +62,8 @@ class Measurement(msgspec.Struct, frozen=True):
     growth: bool = False
 
 
-@asynccontextmanager
-async def directory() -> AsyncIterator[Path]:
+@contextmanager
+def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
@@ -88,7 +89,7 @@ async def path(effort: Effort, contest: Contest) -> list[Row]:
     """
     load = effort.load(contest.devices, contest.window)
     brokers = [broker for broker in contest.brokers if effort.peers and broker.here()]
-    async with directory() as place:
+    with directory() as place:
         data = place / "data"
         _, devices_file = register(data, load.devices)
         with System(data, f"--workers={contest.workers}") as system, ExitStack() as serving:
@@ -126,7 +127,7 @@ async def latencies(effort: Effort) -> list[Row]:
     this program's process.
     """
     seconds = 0.5 if effort.quick else SECONDS
-    async with directory() as place:
+    with directory() as place:
         devices, _ = register(place / "data", 100)
         with System(place / "data") as system:
             async with watching(system.url) as viewer:
@@ -138,11 +139,10 @@ async def start(effort: Effort) -> list[Row]:
     """Measure a first start, in an empty directory with certificates to make, and the memory 2 s later."""
     ready, idle = [], []
     for _ in range(effort.runs):
-        async with directory() as place:
-            with System(place / "data") as system:
-                ready.append(system.ready_seconds)
-                await asyncio.sleep(IDLE_SECONDS)
-                idle.append(system.rss() / 1e6)
+        with directory() as place, System(place / "data") as system:
+            ready.append(system.ready_seconds)
+            await asyncio.sleep(IDLE_SECONDS)
+            idle.append(system.rss() / 1e6)
     return [row("ready_s", "s", ready), row("idle_mb", "MB", idle)]
 
 
@@ -177,7 +177,7 @@ async def log_bytes(effort: Effort) -> list[Row]:
 @asynccontextmanager
 async def fleet_of(devices: int) -> AsyncIterator[tuple[System, list[Sender]]]:
     """Run the default process with so many devices connected, without TLS."""
-    async with directory() as place:
+    with directory() as place:
         registered, _ = register(place / "data", devices)
         with System(place / "data") as system:
             senders = await connect_all(registered, system.ports["mqtt-plain"], None, readings=stamped)
@@ -202,8 +202,8 @@ async def send_each(system: System, senders: Sequence[Sender], readings: int, *,
 async def counted(system: System, messages: int) -> None:
     """Wait until the ledger has received them. Raises TimeoutError, AssertionError where the log holds others."""
     async with asyncio.timeout(CATCH_UP_SECONDS):
-        while (await asyncio.to_thread(system.ledger))["received"] < messages:
-            pass
+        while (await asyncio.to_thread(system.ledger))["received"] < messages:  # noqa: ASYNC110 - asks a process
+            await asyncio.sleep(LEDGER_SECONDS)
     assert system.stored() == messages, (system.stored(), messages)
 
 
@@ -280,7 +280,7 @@ async def growth_over_sockets(effort: Effort) -> list[Row]:
     rows = []
     for name in ("1k", "10k"):
         load = effort.load(FLEETS[name], 20)
-        async with directory() as place:
+        with directory() as place:
             costs = await growth.socket_cost(place, load, effort.runs)
         rows.append(row(f"growth_{name}_devices", COST, costs))
     return against_first(rows)
@@ -291,7 +291,7 @@ async def growth_from_the_log(effort: Effort) -> list[Row]:
     rows = []
     for name, devices in FLEETS.items():
         size, events = (devices // 1000, 2000) if effort.quick else (devices, FED_EVENTS)
-        async with directory() as place:
+        with directory() as place:
             rows.append(row(f"growth_{name}_devices_fed", COST, [await growth.fed_cost(place, size, events)]))
     return against_first(rows)
 
@@ -301,7 +301,7 @@ async def growth_of_the_log(effort: Effort) -> list[Row]:
     rows = []
     for name, events in LOGS.items():
         already = events // 10 if effort.quick else events
-        async with directory() as place:
+        with directory() as place:
             costs = await growth.socket_cost(place, effort.load(100, 20), effort.runs, already=already)
         rows.append(row(f"growth_{name}_events", COST, costs))
     return against_first(rows)

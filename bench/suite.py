@@ -58,10 +58,9 @@ def selected(options: argparse.Namespace) -> list[Measurement]:
     """Return what was asked for. Raises SystemExit for a name that there is not."""
     if not options.only:
         return [each for each in MEASUREMENTS if options.growth or not each.growth]
-    wanted = options.only.split(",")
-    if unknown := [name for name in wanted if name not in NAMES]:
+    if unknown := [name for name in options.only if name not in NAMES]:
         raise SystemExit(f"there is no row {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    return [each for each in MEASUREMENTS if any(name in wanted for name in each.rows)]
+    return [each for each in MEASUREMENTS if any(name in options.only for name in each.rows)]
 
 
 def run(options: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
@@ -79,8 +78,7 @@ def run(options: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
             traceback.print_exc()
             failed[names] = f"{type(error).__name__}: {error}"
         print(f"  {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    wanted = options.only.split(",") if options.only else NAMES
-    return [row for row in rows if row.name in wanted], failed
+    return [row for row in rows if row.name in (options.only or NAMES)], failed
 
 
 def show(where: dict[str, Any], rows: Sequence[Row], failed: dict[str, str], options: argparse.Namespace) -> None:
@@ -129,7 +127,9 @@ def number(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Enviromon's figures beside its peers'.")
-    parser.add_argument("--only", metavar="NAME[,NAME]", help=f"of {', '.join(NAMES)}")
+    parser.add_argument(
+        "--only", metavar="NAME[,NAME]", type=lambda names: names.split(","), help=f"of {', '.join(NAMES)}"
+    )
     parser.add_argument("--runs", type=int, default=5, help="of each figure; the median is shown")
     parser.add_argument("--growth", action="store_true", help="the rows growth_* as well")
     parser.add_argument("--alone", action="store_true", help="without the peers")

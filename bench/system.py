@@ -5,13 +5,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 from load import Device
-from processes import cpu_seconds, rss
+from processes import cpu_seconds, first_line, rss, running
 
 from localcloud.iothub.registry import Registry
 from localcloud.iothub.sas import make_token
@@ -22,20 +22,23 @@ FREE_PORTS = [f"--{name}-port=0" for name in ("http", "mqtt", "mqtt-plain", "htt
 
 
 class System:
-    """A running `enviromon up`, with more options where given; a context manager that ends it."""
+    """A running `enviromon up`, with more options where given; a context manager that ends it.
+
+    Raises RuntimeError with what it has said where it does not start.
+    """
 
     def __init__(self, data: Path, *options: str) -> None:
         self.data = data
-        started = time.perf_counter()
+        started, log = time.perf_counter(), data.parent / "up.log"
         command = [sys.executable, "-m", "enviromon", "up", "--data", str(data), "--json", *FREE_PORTS, *options]
-        with (data.parent / "up.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        self._running = ExitStack()
+        process = self._running.enter_context(running(command, log))
+        try:
+            facts: dict[str, Any] = json.loads(first_line(process))
+        except RuntimeError as error:
+            raise RuntimeError(log.read_text()) from error
         self.ready_seconds = time.perf_counter() - started
-        if not line:
-            raise RuntimeError((data.parent / "up.log").read_text())
-        facts: dict[str, Any] = json.loads(line)
+        self._pid = process.pid
         self.url = facts["url"].rstrip("/")
         self.ca_file = Path(facts["caFile"])
         self.ports: dict[str, int] = facts["ports"]
@@ -44,8 +47,7 @@ class System:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.communicate(timeout=15)
+        self._running.close()
 
     def ledger(self) -> dict[str, Any]:
         """Return what `enviromon ledger --json` says."""
@@ -68,11 +70,11 @@ class System:
 
     def rss(self) -> int:
         """Return the resident bytes of all its processes."""
-        return rss(self._process.pid)
+        return rss(self._pid)
 
     def cpu_seconds(self) -> float:
         """Return the processor time that its processes have used."""
-        return cpu_seconds(self._process.pid)
+        return cpu_seconds(self._pid)
 
 
 def register(data: Path, count: int) -> tuple[list[Device], Path]:

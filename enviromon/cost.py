@@ -29,6 +29,9 @@ WAITS: Final = (1.0, 5.0, 30.0)
 """The longest waits for news, in seconds, that `alternatives` tries."""
 SMALLEST_INSTANCE_MB: Final = 512
 READINGS_AT_ONCE: Final = 10
+PARTITIONS: Final = 4
+FREE_PARTITIONS: Final = 2
+"""What the deployment gives a hub, and the free one, which can have no more (tests hold both against infra/)."""
 LARGE_BATCH: Final = 1000
 WORTHWHILE: Final = 1 / 2
 """Of the largest saving: the mildest change that brings this much is advised."""
@@ -38,9 +41,12 @@ LEFT_OUT: Final = (
 
 
 class Batching(Struct, frozen=True, kw_only=True):
-    """How events become batches: host.json's eventHubs, and the hub's partitions."""
+    """How events become batches: host.json's eventHubs, and the hub's partitions.
 
-    partitions: int = 4
+    `partitions` is None where they are those that the deployment gives a hub of the tier that carries the workload.
+    """
+
+    partitions: int | None = None
     minimum: int = 1
     maximum: int = 100
     max_wait: float = 60.0
@@ -120,28 +126,29 @@ def distinct(devices: float, messages: float) -> float:
     return float(devices * (1 - (1 - 1 / devices) ** messages))
 
 
-def batch_size(workload: Workload) -> float:
+def batch_size(workload: Workload, prices: Prices) -> float:
     """Return the messages a batch has on average: what must come together, or comes while the last one is worked on."""
     batching = workload.batching
     if workload.batch is not None:
         return max(1.0, workload.batch)
-    rate = workload.rate / _streams(workload)
+    rate = workload.rate / _streams(workload, prices)
     waited = min(batching.minimum, 1 + rate * batching.max_wait)
     return min(max(1.0, waited, rate * workload.seconds), batching.maximum)
 
 
 def use(workload: Workload, prices: Prices) -> Usage:
     """Work out a day's usage."""
-    b = batch_size(workload)
-    touched = distinct(workload.devices / _streams(workload), b)
+    streams = _streams(workload, prices)
+    b = batch_size(workload, prices)
+    touched = distinct(workload.devices / streams, b)
     batches = workload.rate * DAY / b
     watching = workload.viewers * workload.viewer_hours / 24
     requests = watching * DAY / REFETCH_SECONDS * math.ceil(max(workload.devices, 1) / PAGE_DEVICES)
     pieces = math.ceil(touched * workload.update_bytes / prices.signalr.meter_bytes)
     partitions = max(1, math.ceil(distinct(workload.table_partitions, touched)))
     writes = partitions * math.ceil(touched / partitions / ENTITIES_A_TRANSACTION)
-    calibrations = min(batches, _streams(workload) * DAY / max(workload.calibration_ttl, 1.0))
-    busy = _busy_seconds(batches, workload, prices, at_once=_streams(workload))
+    calibrations = min(batches, streams * DAY / max(workload.calibration_ttl, 1.0))
+    busy = _busy_seconds(batches, workload, prices, at_once=streams)
     busy += _busy_seconds(requests, workload, prices, at_once=1)
     return Usage(
         batch=b,
@@ -161,8 +168,8 @@ def use_uncoalesced(workload: Workload, prices: Prices) -> Usage:
 
     That takes one more execution, and one broadcast, per device of a batch: the design this one came from.
     """
-    b = batch_size(workload)
-    touched = distinct(workload.devices / _streams(workload), b)
+    b = batch_size(workload, prices)
+    touched = distinct(workload.devices / _streams(workload, prices), b)
     messages = workload.rate * DAY
     batches = messages / b
     pieces = math.ceil(workload.update_bytes / prices.signalr.meter_bytes)
@@ -248,9 +255,13 @@ def advised(bill: Bill, others: list[Alternative]) -> Alternative | None:
     return next(found for found in settings if bill.per_month - found.bill.per_month >= best * WORTHWHILE)
 
 
-def _streams(workload: Workload) -> int:
+def _streams(workload: Workload, prices: Prices) -> int:
     """Partitions that carry anything: a device stays in one."""
-    return max(1, min(workload.batching.partitions, workload.devices))
+    partitions = workload.batching.partitions
+    if partitions is None:
+        found = _hub_tier(workload, prices)
+        partitions = FREE_PARTITIONS if found and found[0].per_unit_month == 0 else PARTITIONS
+    return max(1, min(partitions, workload.devices))
 
 
 def _busy_seconds(executions: float, workload: Workload, prices: Prices, *, at_once: int) -> float:
@@ -265,13 +276,18 @@ def _busy_seconds(executions: float, workload: Workload, prices: Prices, *, at_o
     return min(executions * each, instances * DAY)
 
 
+def _hub_tier(workload: Workload, prices: Prices) -> tuple[HubTier, int] | None:
+    """Return the tier that carries the workload for least, and its units; None where none does."""
+    fitting = [(tier, units) for tier in prices.iot_hub.tiers if (units := _units(workload, tier))]
+    return min(fitting, key=lambda found: found[0].per_unit_month * found[1], default=None)
+
+
 def _hub(workload: Workload, prices: Prices) -> Line:
-    tiers = prices.iot_hub.tiers
-    fitting = [(tier.per_unit_month * units, tier, units) for tier in tiers if (units := _units(workload, tier))]
-    if not fitting:
+    found = _hub_tier(workload, prices)
+    if found is None:
         raise ValueError(f"no single IoT Hub carries {workload.rate:,.0f} messages a second of {workload.devices:,}")
-    cost, tier, units = min(fitting, key=lambda found: found[0])
-    first = tiers[0]
+    tier, units = found
+    cost = tier.per_unit_month * units
     return Line(
         service="IoT Hub",
         unit=f"messages of {tier.meter_bytes / 1024:g} KB",
@@ -279,7 +295,7 @@ def _hub(workload: Workload, prices: Prices) -> Line:
         tier=f"{tier.name}, {units} units" if units > 1 else tier.name,
         per_month=cost,
         free=cost == 0,
-        reason="" if cost == 0 else _beyond_free_hub(workload, first),
+        reason="" if cost == 0 else _beyond_free_hub(workload, prices.iot_hub.tiers[0]),
     )
 
 

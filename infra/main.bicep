@@ -166,7 +166,7 @@ module functionApp 'modules/function_app.bicep' = {
   }
 }
 
-// What the hooks and scripts/verify-azure read, by `azd env get-values`. None of these is a secret.
+// What azd, the hooks and scripts/verify-azure read, and names to look up. None of these is a secret.
 output AZURE_RESOURCE_GROUP string = group.name
 output AZURE_TENANT_ID string = tenant().tenantId
 output API_URL string = functionApp.outputs.url

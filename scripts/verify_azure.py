@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,22 +45,17 @@ class Target(NamedTuple):
     ca_file: str | None
 
 
-class Step:
-    """Says each step and how long it took."""
-
-    @contextlib.contextmanager
-    def __call__(self, what: str) -> Any:
-        start = time.perf_counter()
-        click.echo(f"  {what} … ", nl=False)
-        try:
-            yield
-        except BaseException:
-            click.echo("no")
-            raise
-        click.echo(f"yes, {time.perf_counter() - start:.1f} s")
-
-
-step = Step()
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say a step, whether it went well and how long it took."""
+    start = time.perf_counter()
+    click.echo(f"  {what} … ", nl=False)
+    try:
+        yield
+    except BaseException:
+        click.echo("no")
+        raise
+    click.echo(f"yes, {time.perf_counter() - start:.1f} s")
 
 
 @click.command()
@@ -118,17 +113,19 @@ def output_of(*command: str) -> str:
 async def verify(target: Target, messages: int, patience: float) -> None:
     """Go through all steps. Raises RefutedError, TimeoutError and what the network raises."""
     click.echo(f"{target.api}, {target.hub.hostname}")
-    with step("the API answers"):
-        before = await ledger(target)
-    async with registered(target) as device, watching(target.api, target.access) as viewer:
-        with step(f"the hub acknowledges {messages} messages of {DEVICE}"):
-            last = await send(device, messages)
-        with step("SignalR shows a viewer the last of them"):
-            await shown(viewer, before, messages, patience)
-        with step("the ledger agrees"):
-            check_ledger(before, await ledger(target), messages)
-        with step("the API tells the value that was sent last"):
-            await check_value(target, last)
+    timeout = aiohttp.ClientTimeout(total=FIRST_ANSWER_SECONDS)
+    async with aiohttp.ClientSession(f"{target.api}/", headers=target.access, timeout=timeout) as api:
+        with step("the API answers"):
+            before = await get(api, "api/ledger")
+        async with registered(target) as device, watching(target.api, target.access) as viewer:
+            with step(f"the hub acknowledges {messages} messages of {DEVICE}"):
+                last = await send(device, messages)
+            with step("SignalR shows a viewer the last of them"):
+                await shown(viewer, before, messages, patience)
+            with step("the ledger agrees"):
+                check_ledger(before, await get(api, "api/ledger"), messages)
+            with step("the API tells the value that was sent last"):
+                await check_value(api, last)
 
 
 @contextlib.asynccontextmanager
@@ -176,11 +173,11 @@ def check_ledger(before: Mapping[str, Any], after: Mapping[str, Any], messages: 
         raise RefutedError(f"{messages} messages were acknowledged, and the ledger grew by {added}")
 
 
-async def check_value(target: Target, temperature: float) -> None:
+async def check_value(api: aiohttp.ClientSession, temperature: float) -> None:
     """Compare the device's state with what was sent last, before calibration. Raises RefutedError."""
     after = ""
     while after is not None:
-        page = await get(target, f"/api/devices?after={after}" if after else "/api/devices")
+        page = await get(api, "api/devices", {"after": after} if after else None)
         for view in page["devices"]:
             if view["deviceId"] == DEVICE:
                 if view["raw"].get("temperature", view["temperature"]) != temperature:
@@ -190,20 +187,11 @@ async def check_value(target: Target, temperature: float) -> None:
     raise RefutedError(f"/api/devices does not tell of {DEVICE}")
 
 
-async def ledger(target: Target) -> dict[str, Any]:
-    """The ledger as the API tells it."""
-    return await get(target, "/api/ledger")
-
-
-async def get(target: Target, path: str) -> dict[str, Any]:
+async def get(api: aiohttp.ClientSession, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Read JSON from the API. Raises RefutedError with the API's own words, and aiohttp.ClientError."""
-    timeout = aiohttp.ClientTimeout(total=FIRST_ANSWER_SECONDS)
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
-        session.get(target.api + path, headers=target.access) as answer,
-    ):
+    async with api.get(path, params=query) as answer:
         if not answer.ok:
-            raise RefutedError(f"GET {path} answered {answer.status}: {(await answer.text())[:300]}")
+            raise RefutedError(f"GET /{path} answered {answer.status}: {(await answer.text())[:300]}")
         return await answer.json()
 
 

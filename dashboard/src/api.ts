@@ -3,6 +3,7 @@
  */
 import type { Access } from "./access.ts";
 import { isObject, type Metric, parseMetrics, parseTime } from "./device.ts";
+import { type Estimate, parseEstimate } from "./estimate.ts";
 
 /** A request that failed, by who must act on it. */
 export class ApiError extends Error {
@@ -83,10 +84,12 @@ export class Api {
     await this.#send("POST", "/api/getdevicestate", { body: JSON.stringify({ viewer }) });
   }
 
-  /** What a month on Azure costs for that many devices, readings a second and one dashboard, as it was answered. */
-  async cost(devices: number, rate: number): Promise<unknown> {
+  /** What a month on Azure costs for that many devices, readings a second and one dashboard. */
+  async cost(devices: number, rate: number): Promise<Estimate> {
     const query = new URLSearchParams({ devices: String(devices), rate: rate.toFixed(4), viewers: "1" });
-    return this.#json("GET", `/api/cost?${query}`);
+    const estimate = parseEstimate(await this.#json("GET", `/api/cost?${query}`));
+    if (estimate === null) throw new ApiError("broken", "/api/cost did not answer with an estimate");
+    return estimate;
   }
 
   async #page(after: string, signal: AbortSignal): Promise<Page> {

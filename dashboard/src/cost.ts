@@ -5,84 +5,17 @@
  * had anew is not shown any more; nothing is read aloud, for it is no news.
  */
 import type { Api } from "./api.ts";
-import { type Device, isObject } from "./device.ts";
+import type { Device } from "./device.ts";
 import { byId, h, setText } from "./dom.ts";
+import type { CostLine, Estimate } from "./estimate.ts";
 import { formatAge, formatNumber, plural } from "./format.ts";
 import { type Pace, PaceMeter } from "./pace.ts";
-
-/** GET /api/cost, as far as the tile shows it. */
-export interface Estimate {
-  readonly perMonth: number;
-  readonly currency: string;
-  readonly fitsFreeTier: boolean;
-  readonly reasons: readonly string[];
-  readonly lines: readonly CostLine[];
-  /** How long news may wait for a batch to fill, in seconds; 0 where it goes out at once. */
-  readonly newsWaits: number;
-  /** The change that would save most for least; null where none is worth it. */
-  readonly advice: { readonly what: string; readonly perMonth: number } | null;
-  readonly compiled: string;
-  readonly region: string;
-}
-
-export interface CostLine {
-  readonly service: string;
-  readonly unit: string;
-  readonly perDay: number;
-  readonly tier: string;
-  readonly perMonth: number;
-  readonly free: boolean;
-}
 
 /** Three digits that count: an estimate has no more. */
 const about = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 const FIRST = 30_000;
 const PERIOD = 600_000;
-
-/** Reads an answer of GET /api/cost; null when it is not one. */
-export function parseEstimate(body: unknown): Estimate | null {
-  if (!isObject(body) || !Array.isArray(body["lines"]) || !Array.isArray(body["reasons"])) return null;
-  const { perMonth, currency, fitsFreeTier, prices } = body;
-  const lines = body["lines"].map(parseLine).filter((line) => line !== null);
-  if (typeof perMonth !== "number" || typeof currency !== "string" || !isObject(prices)) return null;
-  return {
-    perMonth,
-    currency,
-    fitsFreeTier: fitsFreeTier === true,
-    reasons: body["reasons"].map(String),
-    lines,
-    newsWaits: parseWait(body["workload"]),
-    advice: parseAdvice(body["advice"]),
-    compiled: String(prices["compiled"]),
-    region: String(prices["region"]),
-  };
-}
-
-function parseAdvice(advice: unknown): Estimate["advice"] {
-  if (!isObject(advice) || typeof advice["perMonth"] !== "number") return null;
-  return { what: String(advice["what"]), perMonth: advice["perMonth"] };
-}
-
-function parseWait(workload: unknown): number {
-  const batching = isObject(workload) ? workload["batching"] : null;
-  if (!isObject(batching) || typeof batching["maxWait"] !== "number") return 0;
-  return Number(batching["minimum"]) > 1 ? batching["maxWait"] : 0;
-}
-
-function parseLine(row: unknown): CostLine | null {
-  if (!isObject(row) || typeof row["perDay"] !== "number" || typeof row["perMonth"] !== "number") return null;
-  const { perDay, perMonth } = row;
-  const [service, unit, tier] = [row["service"], row["unit"], row["tier"]].map(String);
-  return {
-    service: service ?? "",
-    unit: unit ?? "",
-    tier: tier ?? "",
-    perDay,
-    perMonth,
-    free: row["free"] === true,
-  };
-}
 
 export class CostTile {
   readonly #api: Pick<Api, "cost">;
@@ -106,7 +39,7 @@ export class CostTile {
   }
 
   async #ask(devices: number, pace: Pace): Promise<void> {
-    const estimate = await this.#api.cost(devices, pace.rate).then(parseEstimate, () => null);
+    const estimate = await this.#api.cost(devices, pace.rate).catch(() => null);
     this.#root.hidden = estimate === null;
     if (estimate !== null) this.#show(estimate, devices, pace);
   }

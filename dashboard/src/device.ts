@@ -114,10 +114,11 @@ export function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function isNumber(value: unknown): value is number {
+export function isNumber(value: unknown): value is number {
   return typeof value === "number" && Number.isFinite(value);
 }
 
-function text(value: unknown): string {
+/** A string as it is, "" for anything else. */
+export function text(value: unknown): string {
   return typeof value === "string" ? value : "";
 }

@@ -9,6 +9,7 @@ import type { History } from "./history.ts";
 import type { Model } from "./model.ts";
 import { growsFromZero } from "./scale.ts";
 import { Table } from "./table.ts";
+import { Throttle } from "./throttle.ts";
 
 /** What the fleet's view is given from outside. */
 export interface Surroundings {
@@ -25,6 +26,7 @@ export class Fleet {
   readonly #chart: Chart;
   readonly #table: Table;
   readonly #figures = new Figures();
+  readonly #writing = new Throttle(() => this.#write());
   #metric: Metric;
   #sort: Sort = DEFAULT_SORT;
   #query = "";
@@ -33,7 +35,6 @@ export class Fleet {
   #chosen: string | null = null;
   #outdated = false;
   #loaded = false;
-  #summing = 0;
 
   constructor(given: Surroundings, first: Metric) {
     this.#given = given;
@@ -76,16 +77,16 @@ export class Fleet {
   /** These devices have news. Whoever is new gets a place at once; a changed order waits for the tick. */
   updated(devices: readonly Device[]): void {
     this.#outdated ||= devices.length > 0;
-    if (devices.some(({ id }) => !this.#known.has(id))) this.#arrange();
     this.#chart.update(devices, this.#isStale);
     this.#table.update(devices);
-    if (devices.length > 0) this.#sumUpSoon();
+    if (devices.some(({ id }) => !this.#known.has(id))) this.#arrange();
+    else if (devices.length > 0) this.#writing.request();
   }
 
   /** Once a second, in a tab that is seen. */
   tick(): void {
     if (this.#outdated) this.#arrange();
-    else this.#sumUp(this.#devicesShown());
+    else this.#writing.now();
     this.#chart.tick(this.#isStale);
     this.#table.tick();
     this.#read();
@@ -147,27 +148,18 @@ export class Fleet {
     this.#shown = ids;
     this.#table.update(shown);
     this.#chart.setDevices(shown, this.#isStale);
-    this.#sumUp(shown);
+    this.#writing.now();
     this.#note();
     this.#read();
   }
 
-  #devicesShown(): Device[] {
+  /** Table and figures in one pass, so that they say the same. */
+  #write(): void {
+    this.#table.write();
     const { devices } = this.#given.model;
-    return this.#shown.map((id) => devices.get(id)).filter((device) => device !== undefined);
-  }
-
-  #sumUp(shown: readonly Device[]): void {
+    const shown = this.#shown.map((id) => devices.get(id)).filter((device) => device !== undefined);
     const summary = summarise(shown, this.#metric.name, this.#isStale);
-    this.#figures.show(summary, this.#given.model.devices.size, this.#metric);
-  }
-
-  /** With the next frame, so that the figures say what the chart and the table say. */
-  #sumUpSoon(): void {
-    this.#summing ||= requestAnimationFrame(() => {
-      this.#summing = 0;
-      this.#sumUp(this.#devicesShown());
-    });
+    this.#figures.show(summary, devices.size, this.#metric);
   }
 
   #showParts(total: number, shown: number): void {

@@ -2,7 +2,7 @@
  * The table: the chart's twin, with every metric, its age, the trend, the last update and the count of each device.
  *
  * Rules: the same devices in the same order as the chart; only rows near the view are in the document, all of them up
- * to a hundred; writing is gathered, at most one pass per `PACE`, and none in a hidden tab.
+ * to a hundred; what changes is gathered until `write`.
  */
 import type { Sort, SortKey } from "./arrange.ts";
 import type { Device, Metric } from "./device.ts";
@@ -15,7 +15,6 @@ export interface TableListener {
   onChoose(id: string): void;
 }
 
-const PACE = 100;
 const ROW_HEIGHT = 56;
 
 export class Table {
@@ -33,8 +32,6 @@ export class Table {
   #ids: readonly string[] = [];
   #chosen: string | null = null;
   #rowHeight = ROW_HEIGHT;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #written = 0;
 
   constructor(
     metrics: readonly Metric[],
@@ -72,13 +69,21 @@ export class Table {
       }
     }
     for (const id of this.#rows.keys()) this.#changed.add(id);
-    this.#write();
   }
 
-  /** These devices have news. */
+  /** These devices have news, for the next `write`. */
   update(devices: Iterable<Device>): void {
     for (const { id } of devices) if (this.#rows.has(id)) this.#changed.add(id);
-    if (this.#changed.size > 0) this.#schedule();
+  }
+
+  /** Writes what has changed. */
+  write(): void {
+    const context = this.#context();
+    for (const id of this.#changed) {
+      const device = this.#device(id);
+      if (device !== undefined) this.#rows.get(id)?.show(device, context);
+    }
+    this.#changed.clear();
   }
 
   /** Once a second: ages. */
@@ -98,25 +103,6 @@ export class Table {
   /** Brings into the document what has come into view. */
   refresh(): void {
     this.#place();
-  }
-
-  #schedule(): void {
-    if (this.#timer !== undefined) return;
-    const wait = Math.max(0, this.#written + PACE - performance.now());
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      if (!document.hidden) requestAnimationFrame(() => this.#write());
-    }, wait);
-  }
-
-  #write(): void {
-    this.#written = performance.now();
-    const context = this.#context();
-    for (const id of this.#changed) {
-      const device = this.#device(id);
-      if (device !== undefined) this.#rows.get(id)?.show(device, context);
-    }
-    this.#changed.clear();
   }
 
   #place(): void {

@@ -1,7 +1,8 @@
 // @vitest-environment happy-dom
 import { readFileSync } from "node:fs";
 import { beforeEach, describe, expect, test } from "vitest";
-import { CostTile, money, parseEstimate } from "../src/cost.ts";
+import { CostTile, money } from "../src/cost.ts";
+import { parseEstimate } from "../src/estimate.ts";
 import { PaceMeter } from "../src/pace.ts";
 import { device, NOW, settled } from "./helpers.ts";
 
@@ -79,8 +80,9 @@ describe("the tile", () => {
     tile = new CostTile({
       cost: async (devices, rate) => {
         asked.push([devices, rate]);
-        if (given instanceof Error) throw given;
-        return given;
+        const estimate = parseEstimate(given);
+        if (estimate === null) throw new Error("no answer");
+        return estimate;
       },
     });
     tile.record([received("a", 10)], NOW);
@@ -141,17 +143,24 @@ describe("the tile", () => {
     expect(text("cost-reasons")).toBe("");
   });
 
-  test("is not shown on an answer that it cannot read, nor any more when there is none", async () => {
+  test("is not shown any more when there is no answer", async () => {
     tile.tick(1, NOW + 30_000);
     await settled();
-    given = new Error("no answer");
+    expect(root().hidden).toBe(false);
+    given = null;
     tile.tick(1, NOW + 700_000);
     await settled();
     expect(root().hidden).toBe(true);
-    for (const body of [null, 7, {}, { ...answer, lines: 1 }, { ...answer, perMonth: "much" }]) {
-      expect(parseEstimate(body)).toBeNull();
-    }
   });
+
+  test.each([
+    null,
+    7,
+    {},
+    { ...answer, lines: 1 },
+    { ...answer, perMonth: "much" },
+    { ...answer, currency: "" },
+  ])("is shown no estimate in %j", (body) => expect(parseEstimate(body)).toBeNull());
 });
 
 test("money is whole dollars from a hundred on, and never nothing where it is something", () => {

@@ -95,6 +95,15 @@ describe("the API", () => {
     await expect(read()).rejects.toMatchObject({ kind: "broken" });
   });
 
+  test("is asked what a pace costs, and must answer with an estimate", async () => {
+    const prices = { compiled: "2026-11-24", region: "East US" };
+    const told = { perMonth: 8, currency: "USD", fitsFreeTier: false, reasons: [], lines: [], prices };
+    const { api, fetched } = apiWith(() => json(told));
+    expect(await api.cost(6, 0.09)).toMatchObject({ perMonth: 8, ...prices });
+    expect(fetched.mock.calls[0]?.[0]).toBe("https://api.example/api/cost?devices=6&rate=0.0900&viewers=1");
+    await expect(apiWith(() => json({})).api.cost(6, 0.09)).rejects.toMatchObject({ kind: "broken" });
+  });
+
   test("gets the key in a header, and none where there is none", async () => {
     const { api, fetched } = apiWith(() => json({ url: "u", accessToken: "t" }), "secret");
     await api.negotiate("viewer");

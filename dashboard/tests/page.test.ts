@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { firstMetric, setUpControls } from "../src/controls.ts";
 import type { Device } from "../src/device.ts";
+import { Figures } from "../src/figures.ts";
 import { Fleet } from "../src/fleet.ts";
 import { Banner, StatusView } from "../src/header.ts";
 import { History } from "../src/history.ts";
@@ -27,6 +28,7 @@ beforeEach(() => {
 
 afterEach(() => {
   vi.useRealTimers();
+  vi.restoreAllMocks();
 });
 
 function load(...devices: Device[]): void {
@@ -169,6 +171,26 @@ describe("the page", () => {
     load(device("a", 1, { temperature: 0 }), device("b", 1, { temperature: 10 }), device("c", 1));
     const figures = Array.from(document.querySelectorAll("#figures dd"), ({ textContent }) => textContent);
     expect(figures).toEqual(["3", "0.0°C", "5.0°C", "10.0°C", "0", "1"]);
+  });
+
+  test("sums up at most ten times a second whatever arrives, and once for an update with a new device", () => {
+    vi.useFakeTimers();
+    load(device("a", 1));
+    const sums = vi.spyOn(Figures.prototype, "show");
+    for (let revision = 2; revision <= 61; revision += 1) {
+      fleet.updated(model.merge([device("a", revision, { temperature: revision })]));
+      vi.advanceTimersByTime(1000 / 60);
+    }
+    vi.advanceTimersByTime(200);
+    expect(sums.mock.calls.length).toBeGreaterThan(5);
+    expect(sums.mock.calls.length).toBeLessThanOrEqual(10);
+    expect(element("#figures").textContent).toContain("Highest61.0");
+    sums.mockClear();
+    fleet.updated(model.merge([device("a", 62, { temperature: 62 })]));
+    fleet.updated(model.merge([device("b", 1)]));
+    vi.advanceTimersByTime(200);
+    expect(sums).toHaveBeenCalledTimes(1);
+    expect(element("#figures").textContent).toContain("Highest62.0");
   });
 
   test("counts what becomes stale though nothing arrives", () => {

@@ -35,7 +35,7 @@ POSITIVE = click.FloatRange(0, min_open=True)
     "--viewer-hours", type=click.FloatRange(0, 24), default=24.0, show_default=True, help="Hours a day that they are."
 )
 @click.option("--batch", type=click.FloatRange(1), help="Messages a batch.  [default: what the host's settings make]")
-@click.option("--partitions", type=click.IntRange(1, 32), help="The hub's.  [default: 4]")
+@click.option("--partitions", type=click.IntRange(1, 32), help="The hub's.  [default: 2 of F1, else 4]")
 @click.option("--min-batch", type=COUNT, help="minEventBatchSize.  [default: the host's settings]")
 @click.option("--max-batch", type=COUNT, help="maxEventBatchSize.  [default: the host's settings]")
 @click.option("--max-wait", type=POSITIVE, help="maxWaitTime in seconds.  [default: the host's settings]")
@@ -82,9 +82,8 @@ def _workload(options: dict[str, Any]) -> tuple[Workload, list[str]]:
     if not {"devices", "rate"} <= given.keys():
         measured = {name: value for name, value in _measured(options).items() if name not in given}
     batching = batching_on_azure(app_directory(), os.environ)
-    partitions = measured.pop("partitions", batching.partitions)
     batching = Batching(
-        partitions=options["partitions"] or partitions,
+        partitions=options["partitions"],
         minimum=options["min_batch"] or batching.minimum,
         maximum=max(options["max_batch"] or batching.maximum, options["min_batch"] or 1),
         max_wait=options["max_wait"] or batching.max_wait,
@@ -109,7 +108,6 @@ def _measured(options: dict[str, Any]) -> dict[str, Any]:
         "rate": rate,
         "devices": max(1, with_stores(options["data"], _count_devices)),
         "viewers": figures.viewers,
-        "partitions": figures.partitions,
     }
 
 

@@ -28,7 +28,6 @@ class Figures(Struct, frozen=True, kw_only=True):
     published_bytes: float
     published_devices: float
     viewers: int
-    partitions: int
 
 
 class Samples:
@@ -41,10 +40,6 @@ class Samples:
         """Add up the samples of that name whose labels are (at least) those; 0 where there are none."""
         wanted = (labels or {}).items()
         return sum(sample.value for sample in self._samples if sample.name == name and wanted <= sample.labels.items())
-
-    def values(self, name: str, label: str) -> set[str]:
-        """Return what the label says in the samples of that name."""
-        return {sample.labels[label] for sample in self._samples if sample.name == name and label in sample.labels}
 
     @property
     def names(self) -> Iterable[str]:
@@ -65,7 +60,6 @@ def read_figures(running: Mapping[str, Any]) -> Figures:
         published_bytes=samples.sum("enviromon_published_bytes_total"),
         published_devices=samples.sum("enviromon_published_devices_total"),
         viewers=int(samples.sum("signalr_connections")),
-        partitions=max(1, len(samples.values("eventhub_lag_events", "partition"))),
     )
 
 

@@ -4,6 +4,7 @@ import math
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from enviromon.cost import (
     DAY,
@@ -92,14 +93,22 @@ def test_distinct_devices():
 )
 def test_how_many_messages_a_batch_holds(batching, rate, seconds, expected):
     asked = workload(rate=rate, seconds=seconds, batching=batching, batch=None)
-    assert batch_size(asked) == pytest.approx(expected)
+    assert batch_size(asked, PRICES) == pytest.approx(expected)
 
 
 def test_fewer_devices_than_partitions_use_as_many_partitions():
     one = workload(
         devices=1, rate=4.0, batch=None, batching=Batching(partitions=4, minimum=1000, maximum=1000, max_wait=1)
     )
-    assert batch_size(one) == pytest.approx(5)
+    assert batch_size(one, PRICES) == pytest.approx(5)
+
+
+@pytest.mark.parametrize(("rate", "partitions"), [(8_000 / DAY, 2), (8_001 / DAY, 4)])
+def test_the_hub_has_the_partitions_of_the_tier_that_carries_the_messages(rate, partitions):
+    deployed = workload(rate=rate, batch=None, batching=Batching(minimum=1000, maximum=1000, max_wait=60))
+    given = replace(deployed, batching=replace(deployed.batching, partitions=partitions))
+    assert use(deployed, PRICES) == use(given, PRICES)
+    assert use(deployed, PRICES) != use(replace(given, batching=replace(given.batching, partitions=3)), PRICES)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +171,9 @@ def test_a_longer_execution_is_rounded_up_to_a_tenth_of_a_second():
 def test_signalr_is_free_for_few_viewers_and_few_messages():
     quiet = workload(rate=0.1, viewers=2, batch=1.0)
     assert line(estimate(quiet, PRICES)[1], "SignalR").free
-    crowd = msgspec.structs.replace(quiet, viewers=21, rate=0.001)
+    crowd = replace(quiet, viewers=21, rate=0.001)
     assert line(estimate(crowd, PRICES)[1], "SignalR").reason == "SignalR: 21 viewers, 20 are free"
-    many = msgspec.structs.replace(quiet, viewers=1001)
+    many = replace(quiet, viewers=1001)
     found = line(estimate(many, PRICES)[1], "SignalR")
     extra = (8640 * 1001 - 2e6) * 365 / 12 / 1e6
     assert found.tier == "Standard, 2 units"

@@ -18,6 +18,7 @@ import azure.functions as func
 import msgspec
 import yaml
 
+from enviromon.cost import FREE_PARTITIONS, PARTITIONS
 from enviromon.errors import SettingsError
 from enviromon.host_settings import DEPLOYED
 from enviromon.settings import Settings
@@ -322,7 +323,7 @@ def store(files: Files) -> Findings:
 
 
 def batching(files: Files) -> Findings:
-    """The overrides of host.json name options that the host has, and their defaults make a host.json it takes."""
+    """The overrides of host.json name options that the host has, and `enviromon cost` knows how batches are made."""
     names = [name for name in app_settings(parsed(files[APP])) if name.startswith(OVERRIDE)]
     wanted = {f"{OVERRIDE}extensions__eventHubs__{option}" for option in OVERRIDDEN}
     for name in sorted(wanted ^ set(names)):
@@ -339,6 +340,9 @@ def batching(files: Files) -> Findings:
         yield f"{PARAMETERS}: maxWaitTime may be 10 minutes at most"
     if (told := {name.rpartition("__")[2]: default for name, default in defaults.items()}) != DEPLOYED:
         yield f"{PARAMETERS}: batches are {told} unless chosen, but `enviromon cost` takes {DEPLOYED}"
+    partitions = parsed(files[HUB]).value("hub", "properties.eventHubEndpoints.events.partitionCount")
+    if partitions is None or text_of(partitions) != f"isFree ? {FREE_PARTITIONS} : {PARTITIONS}":
+        yield f"{HUB}: `enviromon cost` takes {FREE_PARTITIONS} partitions of the free hub and {PARTITIONS} of others"
     if plain.min_event_batch_size != 1:
         yield "host.json: batching for cost belongs into the deployment, not into what runs everywhere"
 

@@ -4,8 +4,11 @@ import json
 import re
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from enviromon.cli import main
 from tests.infra.bicep import Bicep
-from tests.infra.checks import APP, GRANTS, PARAMETERS, ROLE_IDS, app_settings
+from tests.infra.checks import APP, APP_ROLES, GRANTS, PARAMETERS, ROLE_IDS, app_settings
 from tests.infra.test_infra import FILES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -22,8 +25,16 @@ def test_the_steps_set_every_setting_that_the_deployment_sets():
 def test_the_steps_grant_every_role_that_the_deployment_grants_but_the_hubs():
     granted = set(re.findall(r'--role "([^"]*)"', STEPS))
     spelled = {re.sub(r"(?<!^)(?=[A-Z](?![A-Z]))", " ", role[0].upper() + role[1:]) for role in ROLE_IDS}
-    assert len(GRANTS) == 6
     assert granted - {"Key Vault Secrets Officer"} == {role.replace("Signal R", "SignalR") for role in spelled}
+
+
+def test_the_guide_counts_the_identities_and_what_they_are_granted():
+    grants = [(who, role) for *_, who, what in GRANTS for role in (APP_ROLES if what == "appRoles" else [what])]
+    made = Bicep(FILES["infra/modules/identities.bicep"]).of_type("Microsoft.ManagedIdentity/userAssignedIdentities")
+    yours = [role for who, role in grants if who == "deployerId"]
+    numbers = {1: "one", 2: "two", 7: "seven"}
+    counted = (numbers[len(made)].capitalize(), numbers[len(grants) - len(yours)], numbers[len(yours)])
+    assert "**{} identities, {} grants, and {} to you**".format(*counted) in GUIDE
 
 
 def test_the_guide_tells_every_value_with_its_default():
@@ -36,6 +47,17 @@ def test_the_guide_tells_every_value_with_its_default():
         for name, default in zip(re.findall(r"[A-Z_]+", names), re.findall(r"`([^`]*)`", values), strict=True)
     }
     assert told == {name: default for name, default in defaults.items() if default}
+
+
+def test_the_guides_example_costs_what_the_guide_says():
+    month = re.search(r"come to \$(\d+) a month", GUIDE)[1]
+    (command,) = re.findall(r"`enviromon (cost --.*)`", GUIDE)
+    whole, smallest = (
+        json.loads(CliRunner().invoke(main, [*command.split(), "--json", "--memory-mb", memory]).stdout)["perMonth"]
+        for memory in ("2048", "512")
+    )
+    assert round(whole) == int(month)
+    assert smallest < 1
 
 
 def test_what_is_said_to_be_verified_is_there():

@@ -75,6 +75,7 @@ MUTATIONS = [
     (PARAMETERS, "${MIN_EVENT_BATCH_SIZE=100}", "${MIN_EVENT_BATCH_SIZE=1001}", "batching"),
     (PARAMETERS, "${MAX_WAIT_TIME=00:00:05}", "${MAX_WAIT_TIME=5 s}", "batching"),
     (PARAMETERS, "${MAX_WAIT_TIME=00:00:05}", "${MAX_WAIT_TIME=00:00:06}", "batching"),
+    (HUB, "partitionCount: isFree ? 2 : 4", "partitionCount: isFree ? 2 : 8", "batching"),
     ("host.json", '"minEventBatchSize": 1,', '"minEventBatchSize": 50,', "batching"),
     (HUB, "isFree ? [toEvents] : [toEvents, toBlobs]", "isFree ? [toEvents] : [toBlobs]", "routes"),
     (HUB, "isFree ? [toEvents] : [toEvents, toBlobs]", "[toEvents, toBlobs]", "routes"),
