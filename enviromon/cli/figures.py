@@ -4,7 +4,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -45,11 +45,6 @@ class Samples:
     def values(self, name: str, label: str) -> set[str]:
         """Return what the label says in the samples of that name."""
         return {sample.labels[label] for sample in self._samples if sample.name == name and label in sample.labels}
-
-    @property
-    def names(self) -> Iterable[str]:
-        """Return the names of all samples."""
-        return {sample.name for sample in self._samples}
 
 
 def read_figures(running: Mapping[str, Any]) -> Figures:
