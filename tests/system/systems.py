@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 ENVIROMON = [sys.executable, "-m", "enviromon"]
@@ -124,6 +125,17 @@ class System:
         """What /metrics says, by name and labels."""
         lines = [line for line in self.text("/metrics").splitlines() if line[0] != "#"]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+@contextlib.contextmanager
+def a_system(data: Path, log: Path) -> Iterator[System]:
+    """A system that has not been started; what is still running at the end is stopped."""
+    system = System(data, log)
+    try:
+        yield system
+    finally:
+        if system.process:
+            system.stop()
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:
