@@ -76,10 +76,9 @@ def test_the_page_follows_an_api_and_a_signalr_service_elsewhere(page, website, 
 
 
 @pytest.fixture
-def wanted_key(monkeypatch):
+def wanted_key(stopped_system):
     """Let the system that starts after this want a key of its readers."""
-    monkeypatch.setenv("READ_ACCESS", "key")
-    monkeypatch.setenv("READ_KEY", "open-sesame")
+    stopped_system.environment = {"READ_ACCESS": "key", "READ_KEY": "open-sesame"}
     return "open-sesame"
 
 

@@ -35,11 +35,9 @@ def test_a_system_that_works_is_proved_and_its_ledger_goes_on_from_run_to_run(sy
     assert system.cli("device", "list") == []
 
 
-def test_a_system_that_wants_a_key_is_proved_with_it_and_not_without(stopped_system, monkeypatch):
-    monkeypatch.setenv("READ_ACCESS", "key")
-    monkeypatch.setenv("READ_KEY", "open-sesame")
+def test_a_system_that_wants_a_key_is_proved_with_it_and_not_without(stopped_system):
+    stopped_system.environment = {"READ_ACCESS": "key", "READ_KEY": "open-sesame"}
     stopped_system.start()
-    monkeypatch.delenv("READ_KEY")
     refused = verify(stopped_system, "--messages", "1")
     assert refused.returncode == 1
     assert "GET /api/ledger answered 401" in refused.stderr
