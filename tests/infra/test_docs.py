@@ -4,8 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.infra.bicep import Bicep
-from tests.infra.checks import APP, GRANTS, PARAMETERS, ROLE_IDS, app_settings
+from tests.infra.checks import APP, GRANTS, PARAMETERS, ROLE_IDS, app_settings, parsed
 from tests.infra.test_infra import FILES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,7 +15,7 @@ STEPS = (DOCS / "azure-step-by-step.md").read_text()
 def test_the_steps_set_every_setting_that_the_deployment_sets():
     (line,) = re.findall(r"config appsettings set .*", STEPS)
     names = [text.partition("=")[0] for text in re.findall(r'"([^"]*)"', line)]
-    assert sorted(names) == sorted(app_settings(Bicep(FILES[APP])))
+    assert sorted(names) == sorted(app_settings(parsed(FILES[APP])))
 
 
 def test_the_steps_grant_every_role_that_the_deployment_grants_but_the_hubs():
