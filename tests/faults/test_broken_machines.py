@@ -15,7 +15,8 @@ from localcloud.certificates import ensure_certificates
 from localcloud.iothub.event_log import SqliteEventLog
 from tests.faults.cycles import Rig
 from tests.faults.machines import Clock, small_disk
-from tests.system.systems import System, a_system, eventually
+from tests.system.systems import System, a_system
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 FILES = ("events.db", "checkpoints.db", "hub.db", "state.db")

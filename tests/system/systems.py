@@ -13,7 +13,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +21,6 @@ ENVIROMON = [sys.executable, "-m", "enviromon"]
 _CLAIM_PORT = 20071
 _numbers = itertools.count(os.getpid() * 250)
 _claims: list[socket.socket] = []
-
-
-def eventually(probe, seconds=10.0):
-    """Return the first true value of `probe`, asked until the deadline; what it last said is in the failure."""
-    deadline = time.monotonic() + seconds
-    while not (found := probe()):
-        assert time.monotonic() < deadline, f"not within {seconds} s; last: {found!r}"
-        time.sleep(0.02)
-    return found
 
 
 def own_address() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from azure.iot.device import IoTHubDeviceClient
 
-from tests.system.systems import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.system.systems import ENVIROMON, eventually
+from tests.system.systems import ENVIROMON
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient
 
 from enviromon.device_client import DeviceConnection, HubAddress, sas_token
-from tests.system.systems import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

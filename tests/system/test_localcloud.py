@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.systems import eventually, own_address
+from tests.system.systems import own_address
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 SAMPLE = Path(__file__).parents[1] / "sample_app"

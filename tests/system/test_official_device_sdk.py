@@ -8,7 +8,7 @@ import pytest
 from azure.iot.device import IoTHubDeviceClient, Message
 from azure.iot.device.aio import IoTHubDeviceClient as AsyncIoTHubDeviceClient
 
-from tests.system.systems import eventually
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,7 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from enviromon.instruments import INSTRUMENTS
-from tests.system.systems import a_system, eventually
+from tests.system.systems import a_system
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
