@@ -7,12 +7,11 @@ import re
 import socket
 import ssl
 import time
-from pathlib import Path
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient
 
 from enviromon.device_client import DeviceConnection, HubAddress, sas_token
+from tests.system.sdk import connected
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -46,14 +45,10 @@ def garbage(seed, size=4096):
 @pytest.fixture
 def witness(system):
     """A device that was connected before the garbage came and must not notice it."""
-    device = system.device("witness")
-    ca = Path(device["caFile"]).read_text()
-    client = IoTHubDeviceClient.create_from_connection_string(device["connectionString"], server_verification_cert=ca)
-    client.connect()
-    disconnections = []
-    client.on_connection_state_change = lambda: disconnections.append(client.connected)
-    yield lambda number: (client.send_message(json.dumps({"temperature": number})), disconnections)[1]
-    client.shutdown()
+    with connected(system.device("witness")) as client:
+        disconnections = []
+        client.on_connection_state_change = lambda: disconnections.append(client.connected)
+        yield lambda number: (client.send_message(json.dumps({"temperature": number})), disconnections)[1]
 
 
 @pytest.mark.parametrize("name", PORTS)
