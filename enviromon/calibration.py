@@ -11,6 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from enviromon.metrics import title
+
 _SLOPE: Final = "Slope"
 _INTERCEPT: Final = "YIntercept"
 
@@ -59,9 +61,8 @@ def to_columns(version: Version) -> dict[str, float]:
     """Return the row's columns of one version."""
     columns = {}
     for name, line in version.lines.items():
-        title = name[0].upper() + name[1:]
-        columns[title + _SLOPE] = line.slope
-        columns[title + _INTERCEPT] = line.intercept
+        columns[title(name) + _SLOPE] = line.slope
+        columns[title(name) + _INTERCEPT] = line.intercept
     return columns
 
 
@@ -73,8 +74,8 @@ def from_columns(valid_from: int, columns: Mapping[str, float]) -> Version:
     return Version(
         valid_from,
         {
-            title[0].lower() + title[1:]: Line(columns.get(title + _SLOPE, 1.0), columns.get(title + _INTERCEPT, 0.0))
-            for title in titles
-            if title
+            name[0].lower() + name[1:]: Line(columns.get(name + _SLOPE, 1.0), columns.get(name + _INTERCEPT, 0.0))
+            for name in titles
+            if name
         },
     )

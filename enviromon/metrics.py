@@ -70,6 +70,11 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
+def title(name: str) -> str:
+    """Return a metric's name as the columns of stored rows begin with it: with a capital letter."""
+    return name[:1].upper() + name[1:]
+
+
 def by_name(metrics: Sequence[Metric]) -> dict[str, Metric]:
     """Index metrics by their names; raises ValueError where two rows share a name or an alias."""
     index = {metric.name: metric for metric in metrics}

@@ -25,7 +25,13 @@ def azurite(tmp_path_factory):
 
 
 @pytest.fixture
-def tables_url(azurite, monkeypatch):
+def table_prefix():
+    """What the names of tables begin with that nobody else has."""
+    return f"t{next(_prefixes)}"
+
+
+@pytest.fixture
+def tables_url(azurite, table_prefix, monkeypatch):
     """The URL of a store in fresh tables; its connection is in the environment."""
     monkeypatch.setenv("AZURITE", azurite.connection_string())
-    return f"azure-tables:AZURITE/t{next(_prefixes)}"
+    return f"azure-tables:AZURITE/{table_prefix}"

@@ -22,13 +22,14 @@ from enviromon.calibration import Line, Version
 from enviromon.carry.merging import Fate, Merged
 from enviromon.device_state import DeviceState, Label, Measurement, Moment, is_device_id
 from enviromon.errors import EnviromonError
+from enviromon.metrics import title
+from enviromon.stores.azure_tables.entities import column_of
+from enviromon.telemetry import MAX_GEO_LENGTH, MAX_MESSAGE_ID_LENGTH, MAX_NAME_LENGTH
 
 BEGINNING: Final = 0
-_METRICS: Final = {"Celsius": "temperature", "hPa": "pressure", "Humidity": "humidity", "Light": "light"}
+_METRICS: Final = {column_of(name): name for name in ("temperature", "pressure", "humidity", "light")}
 _CALIBRATED: Final = ("temperature", "humidity", "pressure")
 _MAX_COUNT: Final = 1 << 53
-_MAX_NAME: Final = 128
-_MAX_GEO: Final = 256
 
 
 class SeedError(EnviromonError):
@@ -78,9 +79,9 @@ def seed_device(device_id: str, row: Mapping[str, Any], at: int) -> SeedDevice:
             left_out.append(column)
     labels = {}
     for column, name, longest in (
-        ("DeviceId", "name", _MAX_NAME),
-        ("Geo", "geo", _MAX_GEO),
-        ("Id", "messageId", _MAX_NAME),
+        ("DeviceId", "name", MAX_NAME_LENGTH),
+        ("Geo", "geo", MAX_GEO_LENGTH),
+        ("Id", "messageId", MAX_MESSAGE_ID_LENGTH),
     ):
         value = _plain(row.get(column))
         if value is None:
@@ -97,8 +98,7 @@ def seed_version(row: Mapping[str, Any]) -> Version | None:
     """Read a row of Calibration; None where it calibrates nothing. Raises SeedError where a number is not finite."""
     lines = {}
     for name in _CALIBRATED:
-        title = name[0].upper() + name[1:]
-        slope, intercept = _plain(row.get(f"{title}Slope")), _plain(row.get(f"{title}YIntercept"))
+        slope, intercept = (_plain(row.get(title(name) + part)) for part in ("Slope", "YIntercept"))
         if slope is None or intercept is None:
             continue
         try:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from enviromon.carry.seed import SeedError, seed_device, seed_version
 from enviromon.carry.transfer import Importer
 from enviromon.stores.azure_tables.connection import Connection
+from enviromon.stores.azure_tables.keys import escaped
 from enviromon.stores.azure_tables.service import Account
 
 UNMAPPED_SHOWN: Final = 50
@@ -70,7 +71,7 @@ async def _check(
 
 
 async def _rows(account: Account, table: str, partition: str | None) -> AsyncIterator[Mapping[str, Any]]:
-    within = "PartitionKey ge ''" if partition is None else f"PartitionKey eq {_quoted(partition)}"
+    within = "PartitionKey ge ''" if partition is None else f"PartitionKey eq '{escaped(partition)}'"
     where = within
     while True:
         rows, is_more = await account.query(table, where)
@@ -78,10 +79,6 @@ async def _rows(account: Account, table: str, partition: str | None) -> AsyncIte
             yield row
         if not is_more:
             return
-        last = _quoted(rows[-1]["PartitionKey"])
-        beyond = f"PartitionKey gt {last} or (PartitionKey eq {last} and RowKey gt {_quoted(rows[-1]['RowKey'])})"
+        key, last = (escaped(rows[-1][name]) for name in ("PartitionKey", "RowKey"))
+        beyond = f"PartitionKey gt '{key}' or (PartitionKey eq '{key}' and RowKey gt '{last}')"
         where = f"({within}) and ({beyond})"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

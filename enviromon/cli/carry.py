@@ -200,8 +200,12 @@ def _private_file(output: Path | None) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)
 
 
+def _has_hub(data: Path) -> bool:
+    return (data / "hub.db").exists()
+
+
 def _local_devices(data: Path) -> Iterator[Device]:
-    if not (is_local(settings(data), data) and (data / "hub.db").exists()):
+    if not (is_local(settings(data), data) and _has_hub(data)):
         return
     with contextlib.closing(Registry.open(data / "hub.db")) as registry:
         last = ""
@@ -224,7 +228,7 @@ async def _registry(options: dict[str, Any]) -> AsyncIterator[DeviceRegistry | N
     elif running := running_system(data):
         hub = parse_connection_string(service_connection_string(data, running))
         tls = ssl.create_default_context(cafile=running["caFile"])
-    elif options["dry_run"] and not _is_file(data / "hub.db"):
+    elif options["dry_run"] and not _has_hub(data):
         yield _EmptyHub()
         return
     else:
@@ -233,10 +237,6 @@ async def _registry(options: dict[str, Any]) -> AsyncIterator[DeviceRegistry | N
         return
     async with HubRegistry(hub, tls) as remote:
         yield remote
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file()
 
 
 class _EmptyHub:

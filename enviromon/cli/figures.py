@@ -4,7 +4,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -40,11 +40,6 @@ class Samples:
         """Add up the samples of that name whose labels are (at least) those; 0 where there are none."""
         wanted = (labels or {}).items()
         return sum(sample.value for sample in self._samples if sample.name == name and wanted <= sample.labels.items())
-
-    @property
-    def names(self) -> Iterable[str]:
-        """Return the names of all samples."""
-        return {sample.name for sample in self._samples}
 
 
 def read_figures(running: Mapping[str, Any]) -> Figures:

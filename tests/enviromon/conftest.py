@@ -11,6 +11,12 @@ async def stores(tmp_path):
     await opened.close()
 
 
+@pytest.fixture(params=["sqlite", pytest.param("azure tables", marks=pytest.mark.slow)])
+def lasting_url(request, tmp_path):
+    """The URL of an empty store of each kind that a system may have."""
+    return f"sqlite://{tmp_path}/lasting.db" if request.param == "sqlite" else request.getfixturevalue("tables_url")
+
+
 @pytest.fixture
 def world(stores):
     return World(stores)

@@ -21,10 +21,9 @@ SETTINGS = Settings(occ_base_ms=0, occ_cap_ms=1, occ_attempts=100)
 TENTH = Version(0, {"temperature": Line(0.1)})
 
 
-@pytest.fixture(params=["sqlite", pytest.param("azure tables", marks=pytest.mark.slow)])
-async def stores(request, tmp_path):
-    url = f"sqlite://{tmp_path}/state.db" if request.param == "sqlite" else request.getfixturevalue("tables_url")
-    opened = open_stores(url, "site")
+@pytest.fixture
+async def stores(lasting_url):
+    opened = open_stores(lasting_url, "site")
     yield opened
     await opened.close()
 

@@ -4,8 +4,6 @@ import json
 import subprocess
 import sys
 import zlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +20,7 @@ from enviromon.settings import Settings
 from enviromon.stores import Change, Stored
 from enviromon.stores.observed import observed
 from tests.enviromon.world import Troubled, body, event, with_devices
+from tests.http_servers import answering
 
 
 @pytest.fixture
@@ -119,31 +118,17 @@ def test_every_instrument_has_a_name_of_its_own_and_a_text():
 
 
 class Collector:
-    """An HTTP server that keeps what exporters post, by path."""
+    """Keeps what exporters post, by path."""
 
     def __init__(self):
         self.received: list[tuple[str, bytes]] = []
-        received = self.received
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                content = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    content = zlib.decompress(content, 31)
-                received.append((self.path, content))
-                answer = json.dumps({"itemsReceived": 1, "itemsAccepted": 1, "errors": []}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        Thread(target=self.server.serve_forever, daemon=True).start()
+    def take(self, request):
+        content = request.rfile.read(int(request.headers["Content-Length"]))
+        if request.headers.get("Content-Encoding") == "gzip":
+            content = zlib.decompress(content, 31)
+        self.received.append((request.path, content))
+        return {"itemsReceived": 1, "itemsAccepted": 1, "errors": []}
 
     def bodies(self, path):
         return [content for where, content in self.received if where.startswith(path)]
@@ -152,9 +137,8 @@ class Collector:
 @pytest.fixture
 def collector():
     made = Collector()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with answering(made.take) as made.url:
+        yield made
 
 
 BATCH = """

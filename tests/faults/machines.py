@@ -33,7 +33,16 @@ class SmallDisk:
     def free(self, _pid: int | None) -> None:
         (self.path / "ballast").unlink()
 
-    def set_writable(self, *, writable: bool) -> None:
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Nothing can be written within."""
+        self._set_writable(writable=False)
+        try:
+            yield
+        finally:
+            self._set_writable(writable=True)
+
+    def _set_writable(self, *, writable: bool) -> None:
         subprocess.run(["mount", "-o", f"remount,{'rw' if writable else 'ro'}", str(self.path)], check=True)
 
 
@@ -50,7 +59,7 @@ class LimitedProcess(SmallDisk):
         if pid is not None:  # a new process has no limit
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    def set_writable(self, *, writable: bool) -> None:
+    def _set_writable(self, *, writable: bool) -> None:
         for path in (self.path, *self.path.rglob("*")):
             path.chmod(path.stat().st_mode | 0o200 if writable else path.stat().st_mode & ~0o222)
 

@@ -15,7 +15,8 @@ from localcloud.certificates import ensure_certificates
 from localcloud.iothub.event_log import SqliteEventLog
 from tests.faults.cycles import Rig
 from tests.faults.machines import Clock, small_disk
-from tests.system.systems import System, eventually
+from tests.system.systems import System, a_system
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 FILES = ("events.db", "checkpoints.db", "hub.db", "state.db")
@@ -88,39 +89,34 @@ async def test_a_system_that_dies_on_a_full_disk_starts_again_once_there_is_room
 
 
 def test_a_read_only_data_directory_is_named_with_what_to_do(tmp_path):
-    with small_disk(tmp_path / "disk") as disk:
-        system = System(disk.path / "data", tmp_path / "up.log")
+    with small_disk(tmp_path / "disk") as disk, a_system(disk.path / "data", tmp_path / "up.log") as system:
         system.start()
         system.cli("simulate", "--devices", "2", "--rate", "200", "--count", "40")
         eventually(lambda: system.ledger()["received"] >= 40)
         system.stop()
-        disk.set_writable(writable=False)
-        refused = system.run("up", "--host", system.address)
+        with disk.read_only():
+            refused = system.run("up", "--host", system.address)
         assert refused.returncode == 1
         assert "cannot be written" in refused.stderr
         assert "not mounted read-only" in refused.stderr
         assert "Traceback" not in refused.stderr
-        disk.set_writable(writable=True)
         system.start()
         assert system.ledger()["accepted"] == 40
-        system.stop()
 
 
 @pytest.fixture
 def used(tmp_path):
     """A system that has counted 60 readings and stands still, its files without journals."""
-    system = System(tmp_path / "data", tmp_path / "up.log")
-    system.start()
-    system.cli("simulate", "--devices", "3", "--rate", "300", "--count", "60")
-    eventually(lambda: system.ledger()["accepted"] >= 60)
-    system.stop()
-    for name in FILES:
-        database = sqlite3.connect(system.data / name)
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        database.close()
-    yield system
-    if system.process:
+    with a_system(tmp_path / "data", tmp_path / "up.log") as system:
+        system.start()
+        system.cli("simulate", "--devices", "3", "--rate", "300", "--count", "60")
+        eventually(lambda: system.ledger()["accepted"] >= 60)
         system.stop()
+        for name in FILES:
+            database = sqlite3.connect(system.data / name)
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            database.close()
+        yield system
 
 
 def damage(file, *, where: int, size: int) -> None:
@@ -213,12 +209,11 @@ async def enqueued_times_never_go_back(rig: Rig) -> bool:
 
 @pytest.mark.parametrize(("years", "authority_stays"), [(2, True), (30, False)])
 async def test_ended_certificates_are_replaced_and_devices_that_must_act_are_told(tmp_path, years, authority_stays):
-    system = System(tmp_path / "data", tmp_path / "up.log")
-    then = time.time() - years * 365 * 86_400
-    files = ensure_certificates(system.data / "certificates", [system.address], clock=lambda: then)
-    old = ssl.create_default_context(cafile=files.ca_file)
-    await asyncio.to_thread(system.start)
-    try:
+    with a_system(tmp_path / "data", tmp_path / "up.log") as system:
+        then = time.time() - years * 365 * 86_400
+        files = ensure_certificates(system.data / "certificates", [system.address], clock=lambda: then)
+        old = ssl.create_default_context(cafile=files.ca_file)
+        await asyncio.to_thread(system.start)
         device = await asyncio.to_thread(system.device, "cellar")
         token = sas_token(f"{system.address}/devices/cellar", device["primaryKey"], int(time.time()) + 3600)
         new = ssl.create_default_context(cafile=device["caFile"])
@@ -235,5 +230,4 @@ async def test_ended_certificates_are_replaced_and_devices_that_must_act_are_tol
         assert ("made a new certificate authority, for the old one has ended" in system.log.read_text()) is (
             not authority_stays
         )
-    finally:
         await asyncio.to_thread(system.stop)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import atheris
 
 with atheris.instrument_imports(include=["localcloud", "enviromon"]):
-    from tests.fuzz.corpus import corpus
+    from tests.fuzz.corpus import CORPUS
     from tests.fuzz.targets import TARGETS
 
 SLOW_SECONDS = 2.0
@@ -39,7 +39,7 @@ def main() -> None:
             os._exit(0)  # libFuzzer would end with a report of its own
 
     with TemporaryDirectory() as directory:
-        for number, seed in enumerate(corpus(name)):
+        for number, seed in enumerate(CORPUS[name]):
             (Path(directory) / str(number)).write_bytes(seed)
         arguments = [sys.argv[0], directory, f"-max_len={MAX_BYTES}", f"-artifact_prefix={directory}/", "-verbosity=0"]
         atheris.Setup(arguments, one)

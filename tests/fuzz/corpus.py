@@ -36,8 +36,3 @@ CORPUS: dict[str, list[bytes]] = {
     "signalr_payloads": [b'{"target":"newMessage","arguments":[{"a":1.5,"b":[null,"\\u001e"]},18446744073709551616]}'],
     "http_headers": [b"http://localhost:7071", b"[::1]:80", b"user@host:1/x?y#z", b"null"],
 }  # fmt: skip
-
-
-def corpus(name: str) -> list[bytes]:
-    """Return the inputs of a target; every target has some."""
-    return CORPUS[name]

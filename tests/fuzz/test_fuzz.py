@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localcloud.signalr.conversation import Conversation
-from tests.fuzz.corpus import corpus
+from tests.fuzz.corpus import CORPUS
 from tests.fuzz.targets import MESSAGE_LIMIT, TARGETS
 
 FOUND: list[tuple[str, bytes]] = [
@@ -20,7 +20,7 @@ FOUND: list[tuple[str, bytes]] = [
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_bytes_break_a_target(name: str) -> None:
-    seeds = corpus(name)
+    seeds = CORPUS[name]
 
     @settings(max_examples=settings.default.max_examples * 3 // 2, suppress_health_check=list(HealthCheck))
     @given(st.one_of(st.binary(max_size=400), st.builds(mutated, st.sampled_from(seeds), st.integers(0, 1 << 32))))

@@ -20,7 +20,7 @@ import yaml
 
 from enviromon.cost import FREE_PARTITIONS, PARTITIONS
 from enviromon.errors import SettingsError
-from enviromon.host_settings import DEPLOYED
+from enviromon.host_settings import DEPLOYED, OVERRIDE
 from enviromon.settings import Settings
 from enviromon.stores.azure_tables.connection import read_connection
 from localcloud.functions.configuration import EventHubsOptions, read_host_json, time_span
@@ -39,8 +39,8 @@ WEBSITE = "infra/modules/website.bicep"
 MONITORING = "infra/modules/monitoring.bicep"
 PARAMETERS = "infra/main.parameters.json"
 
-OVERRIDE = "AzureFunctionsJobHost__"
-"""Where the Functions host reads an override of host.json."""
+HOST_JSON = "AzureFunctionsJobHost__"
+"""What a setting that overrides anything of host.json begins with."""
 
 PLATFORM_SETTINGS = {
     "APPLICATIONINSIGHTS_CONNECTION_STRING": "insightsConnectionString",
@@ -292,7 +292,7 @@ def settings_known(files: Files) -> Findings:
     }
     for name in settings:
         known = name in own | PLATFORM_SETTINGS.keys() or name.partition("__")[0] in bound
-        if not known and not name.startswith(OVERRIDE):
+        if not known and not name.startswith(HOST_JSON):
             yield f"{APP}: nothing reads the setting {name}"
     for name in sorted((SOLUTION_SETTINGS | PLATFORM_SETTINGS.keys()) - settings.keys()):
         yield f"{APP}: the setting {name} is missing"
@@ -324,8 +324,8 @@ def store(files: Files) -> Findings:
 
 def batching(files: Files) -> Findings:
     """The overrides of host.json name options that the host has, and `enviromon cost` knows how batches are made."""
-    names = [name for name in app_settings(parsed(files[APP])) if name.startswith(OVERRIDE)]
-    wanted = {f"{OVERRIDE}extensions__eventHubs__{option}" for option in OVERRIDDEN}
+    names = [name for name in app_settings(parsed(files[APP])) if name.startswith(HOST_JSON)]
+    wanted = {f"{OVERRIDE}{option}" for option in OVERRIDDEN}
     for name in sorted(wanted ^ set(names)):
         yield f"{APP}: {name} must be there, and nothing else of host.json be overridden"
     options = {info.encode_name for info in msgspec.structs.fields(EventHubsOptions)}

@@ -7,8 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from enviromon.cli import main
-from tests.infra.bicep import Bicep
-from tests.infra.checks import APP, APP_ROLES, GRANTS, PARAMETERS, ROLE_IDS, app_settings
+from tests.infra.checks import APP, APP_ROLES, GRANTS, PARAMETERS, ROLE_IDS, app_settings, parsed
 from tests.infra.test_infra import FILES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -19,7 +18,7 @@ STEPS = (DOCS / "azure-step-by-step.md").read_text()
 def test_the_steps_set_every_setting_that_the_deployment_sets():
     (line,) = re.findall(r"config appsettings set .*", STEPS)
     names = [text.partition("=")[0] for text in re.findall(r'"([^"]*)"', line)]
-    assert sorted(names) == sorted(app_settings(Bicep(FILES[APP])))
+    assert sorted(names) == sorted(app_settings(parsed(FILES[APP])))
 
 
 def test_the_steps_grant_every_role_that_the_deployment_grants_but_the_hubs():
@@ -30,7 +29,7 @@ def test_the_steps_grant_every_role_that_the_deployment_grants_but_the_hubs():
 
 def test_the_guide_counts_the_identities_and_what_they_are_granted():
     grants = [(who, role) for *_, who, what in GRANTS for role in (APP_ROLES if what == "appRoles" else [what])]
-    made = Bicep(FILES["infra/modules/identities.bicep"]).of_type("Microsoft.ManagedIdentity/userAssignedIdentities")
+    made = parsed(FILES["infra/modules/identities.bicep"]).of_type("Microsoft.ManagedIdentity/userAssignedIdentities")
     yours = [role for who, role in grants if who == "deployerId"]
     numbers = {1: "one", 2: "two", 7: "seven"}
     counted = (numbers[len(made)].capitalize(), numbers[len(grants) - len(yours)], numbers[len(yours)])

@@ -91,10 +91,11 @@ def test_no_account_key_is_used():
         assert command[command.index("--auth-mode") + 1] == "login"
 
 
-def stand_in_for_az(directory, script):
-    az = directory / "az"
-    az.write_text(f"#!/bin/sh\n{script}\n")
-    az.chmod(0o755)
+def stand_in_for(tool, directory, script):
+    """Make a program of that name; return a PATH on which it comes first."""
+    program = directory / tool
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
     return f"{directory}{os.pathsep}{os.environ['PATH']}"
 
 
@@ -102,14 +103,14 @@ def test_a_role_that_is_not_known_yet_is_waited_for(tmp_path, monkeypatch, capsy
     script = (
         f'[ -f {tmp_path}/known ] && exit 0; touch {tmp_path}/known; echo "AuthorizationPermissionMismatch" >&2; exit 1'
     )
-    monkeypatch.setenv("PATH", stand_in_for_az(tmp_path, script))
+    monkeypatch.setenv("PATH", stand_in_for("az", tmp_path, script))
     monkeypatch.setattr(publish, "RETRY_SECONDS", 0.01)
     publish.run_az(["storage"], float("inf"))
     assert "not known everywhere yet" in capsys.readouterr().out
 
 
 def test_any_other_failure_of_az_ends_the_hook_with_its_words(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", stand_in_for_az(tmp_path, "echo 'no such account' >&2; exit 3"))
+    monkeypatch.setenv("PATH", stand_in_for("az", tmp_path, "echo 'no such account' >&2; exit 3"))
     with pytest.raises(SystemExit, match="no such account"):
         publish.run_az(["storage", "blob", "upload-batch"], float("inf"))
 
@@ -121,9 +122,8 @@ def test_the_readers_key_is_in_the_fragment_of_the_address_and_only_where_it_is_
 
 def run_prepare(tmp_path, **values):
     for tool in ("npm", "azd"):
-        (tmp_path / tool).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/log\n')
-        (tmp_path / tool).chmod(0o755)
-    path = stand_in_for_az(tmp_path, "exit ${SIGNED_OUT:-0}")
+        stand_in_for(tool, tmp_path, f'echo "$@" >> {tmp_path}/log')
+    path = stand_in_for("az", tmp_path, "exit ${SIGNED_OUT:-0}")
     environment = {"PATH": path, **values}
     return subprocess.run(
         [sys.executable, HOOKS / "prepare.py"], env=environment, capture_output=True, text=True, check=False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.bicep import Bicep, text_of
+from tests.infra.bicep import text_of
 from tests.infra.checks import (
     ALL,
     APP,
@@ -19,6 +19,7 @@ from tests.infra.checks import (
     WEBSITE,
     app_settings,
     findings,
+    parsed,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,7 @@ def test_every_check_has_a_change_that_turns_it_red():
     assert {check for *_, check in MUTATIONS} == {check.__name__ for check in ALL}
 
 
-SETTINGS = app_settings(Bicep(FILES[APP]))
+SETTINGS = app_settings(parsed(FILES[APP]))
 
 
 @pytest.mark.parametrize("name", SETTINGS)

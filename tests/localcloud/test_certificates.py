@@ -1,10 +1,12 @@
 import asyncio
+import contextlib
 import datetime as dt
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,21 +30,31 @@ def names(path: Path) -> list[str]:
     return [str(name.value) for name in alternative]
 
 
-def handshake(certificates: Certificates, hostname: str, version: ssl.TLSVersion) -> str | None:
-    client = ssl.create_default_context(cafile=str(certificates.ca_file))
-    client.minimum_version = client.maximum_version = version
+@contextlib.contextmanager
+def connected(
+    server: ssl.SSLContext, ca_file: Path, hostname: str, version: ssl.TLSVersion | None = None
+) -> Iterator[ssl.SSLSocket]:
+    """A strict client of a server, after their handshake; only of that version, if one is given."""
+    client = ssl.create_default_context(cafile=str(ca_file))
     client.verify_flags |= ssl.VERIFY_X509_STRICT
+    if version is not None:
+        client.minimum_version = client.maximum_version = version
     near, far = socket.socketpair()
     with near, far:
-        thread = threading.Thread(target=_serve, args=(server_ssl_context(certificates), far))
+        thread = threading.Thread(target=_serve, args=(server, far))
         thread.start()
         try:
             with client.wrap_socket(near, server_hostname=hostname) as wrapped:
                 wrapped.recv(1)
-                return wrapped.version()
+                yield wrapped
         finally:
             near.close()
             thread.join()
+
+
+def handshake(certificates: Certificates, hostname: str, version: ssl.TLSVersion) -> str | None:
+    with connected(server_ssl_context(certificates), certificates.ca_file, hostname, version) as client:
+        return client.version()
 
 
 def _serve(context: ssl.SSLContext, far: socket.socket) -> None:
@@ -188,14 +200,7 @@ async def test_a_running_cloud_shows_a_certificate_that_was_issued_anew(tmp_path
 
 def shown_by(context: ssl.SSLContext, ca_file: Path) -> int:
     """The serial number of what a strict client is shown, which it accepts."""
-    client = ssl.create_default_context(cafile=str(ca_file))
-    near, far = socket.socketpair()
-    with near, far:
-        thread = threading.Thread(target=_serve, args=(context, far))
-        thread.start()
-        with client.wrap_socket(near, server_hostname="box.local") as wrapped:
-            wrapped.recv(1)
-            shown = wrapped.getpeercert(binary_form=True)
-        thread.join()
+    with connected(context, ca_file, "box.local") as client:
+        shown = client.getpeercert(binary_form=True)
     assert shown is not None
     return x509.load_der_x509_certificate(shown).serial_number

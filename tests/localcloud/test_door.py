@@ -13,6 +13,7 @@ import uvloop
 
 from localcloud.certificates import Certificates, ensure_certificates, server_ssl_context
 from localcloud.door import Door
+from tests.waiting import until
 
 LOOPS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 
@@ -58,12 +59,6 @@ async def opened(
     finally:
         listener.close()
         door.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - a count is no event
-            await asyncio.sleep(0.01)
 
 
 async def ask(port: int, certificates: Certificates) -> bytes:

@@ -4,24 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from localcloud.reload import snapshot
+from tests.waiting import eventually
 
 SUPERVISE = "import sys; from pathlib import Path; from localcloud.reload import supervise; "
 SUPERVISE += "sys.exit(supervise([sys.executable, sys.argv[1]], Path(sys.argv[2])))"
 CHILD = "import pathlib, sys, time\npathlib.Path(sys.argv[0]).with_suffix('.log').open('a').write('started\\n')\n"
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def starts(child: Path) -> int:
@@ -46,9 +38,9 @@ def test_a_change_restarts_the_child_and_sigterm_ends_both(tmp_path: Path, watch
     child = tmp_path / "child.py"
     child.write_text(CHILD + "time.sleep(60)")
     process = start(child, watched)
-    until(lambda: starts(child) == 1)
+    eventually(lambda: starts(child) == 1)
     (watched / "function_app.py").write_text("a = 22")
-    until(lambda: starts(child) == 2)
+    eventually(lambda: starts(child) == 2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 128 + signal.SIGTERM
 
@@ -58,7 +50,7 @@ def test_a_child_that_fails_is_started_again_at_the_next_change_only(tmp_path: P
     child = tmp_path / "child.py"
     child.write_text(CHILD + "sys.exit(3 if len(open(sys.argv[0]).read()) else 0)")
     process = start(child, watched)
-    until(lambda: starts(child) == 1)
+    eventually(lambda: starts(child) == 1)
     child.write_text(CHILD)
     (watched / "new.py").write_text("")
     assert process.wait(10) == 0

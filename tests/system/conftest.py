@@ -1,17 +1,21 @@
-"""Whole systems for tests, one per test; see systems.py."""
+"""Whole systems for tests, made for each; see systems.py."""
 
 import pytest
 
-from tests.system.systems import System
+from tests.system.systems import a_system
 
 
 @pytest.fixture
 def stopped_system(tmp_path):
-    """A system that has not been started; what is still running at the end is stopped."""
-    system = System(tmp_path / "data", tmp_path / "up.log")
-    yield system
-    if system.process:
-        system.stop()
+    with a_system(tmp_path / "data", tmp_path / "up.log") as system:
+        yield system
+
+
+@pytest.fixture
+def other(tmp_path):
+    """One more that has not been started, with data and an address of its own."""
+    with a_system(tmp_path / "other", tmp_path / "other.log") as system:
+        yield system
 
 
 @pytest.fixture

@@ -13,23 +13,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 ENVIROMON = [sys.executable, "-m", "enviromon"]
 _CLAIM_PORT = 20071
 _numbers = itertools.count(os.getpid() * 250)
 _claims: list[socket.socket] = []
-
-
-def eventually(probe, seconds=10.0):
-    """Return the first true value of `probe`, asked until the deadline; what it last said is in the failure."""
-    deadline = time.monotonic() + seconds
-    while not (found := probe()):
-        assert time.monotonic() < deadline, f"not within {seconds} s; last: {found!r}"
-        time.sleep(0.02)
-    return found
 
 
 def own_address() -> str:
@@ -124,6 +115,17 @@ class System:
         """What /metrics says, by name and labels."""
         lines = [line for line in self.text("/metrics").splitlines() if line[0] != "#"]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+@contextlib.contextmanager
+def a_system(data: Path, log: Path) -> Iterator[System]:
+    """A system that has not been started; what is still running at the end is stopped."""
+    system = System(data, log)
+    try:
+        yield system
+    finally:
+        if system.process:
+            system.stop()
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:

@@ -1,13 +1,11 @@
 """What a device may get wrong, sent by the official SDK through the whole system."""
 
 import json
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient
 
-from tests.system.systems import eventually
+from tests.system.sdk import connected
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -26,22 +24,10 @@ BAD = {
 }
 
 
-@contextmanager
-def clumsy_device(system):
-    device = system.device("clumsy")
-    ca = Path(device["caFile"]).read_text()
-    connected = IoTHubDeviceClient.create_from_connection_string(
-        device["connectionString"], server_verification_cert=ca
-    )
-    connected.connect()
-    yield connected
-    connected.shutdown()
-
-
 @pytest.fixture
 def client(system):
-    with clumsy_device(system) as connected:
-        yield connected
+    with connected(system.device("clumsy")) as client:
+        yield client
 
 
 def test_each_bad_message_is_a_dead_letter_and_its_neighbours_are_unharmed(system, client):
@@ -69,7 +55,7 @@ def test_one_bad_item_of_an_array_harms_no_other(system, client):
 def test_the_log_as_json_says_which_reading_of_which_device_was_refused(stopped_system):
     system = stopped_system
     system.start("--log-format", "json", "--verbose")
-    with clumsy_device(system) as client:
+    with connected(system.device("clumsy")) as client:
         client.send_message('{"temperature": 20}')
         client.send_message('{"temperature": 999}')
         eventually(lambda: system.ledger()["rejected"])

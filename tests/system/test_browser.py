@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient
 from playwright.sync_api import expect, sync_playwright
 
 from enviromon.prices import load_prices
+from tests.system.sdk import connected
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,12 +45,8 @@ def page(browser, system, request):
 
 @pytest.fixture
 def send(system):
-    device = system.device("attic")
-    ca = Path(device["caFile"]).read_text()
-    client = IoTHubDeviceClient.create_from_connection_string(device["connectionString"], server_verification_cert=ca)
-    client.connect()
-    yield client.send_message
-    client.shutdown()
+    with connected(system.device("attic")) as client:
+        yield client.send_message
 
 
 def status(page):

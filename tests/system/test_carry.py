@@ -6,17 +6,10 @@ import subprocess
 
 import pytest
 
-from tests.system.systems import ENVIROMON, System, eventually
+from tests.system.systems import ENVIROMON
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def other(tmp_path):
-    system = System(tmp_path / "other", tmp_path / "other.log")
-    yield system
-    if system.process:
-        system.stop()
 
 
 def simulate(system, count):

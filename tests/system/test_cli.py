@@ -6,8 +6,6 @@ import time
 
 import pytest
 
-from tests.system.systems import System
-
 pytestmark = pytest.mark.slow
 
 
@@ -82,8 +80,7 @@ def test_a_second_system_on_the_same_data_is_refused(system):
     assert "another system runs on" in done.stderr
 
 
-def test_a_port_in_use_is_named_with_what_to_do(system, tmp_path):
-    other = System(tmp_path / "other", tmp_path / "other.log")
+def test_a_port_in_use_is_named_with_what_to_do(system, other):
     done = other.run("up", "--host", system.address)
     assert done.returncode == 1
     assert "in use" in done.stderr

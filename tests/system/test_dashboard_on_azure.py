@@ -6,16 +6,17 @@ stood in for at its address, with Microsoft's own library in the page.
 
 import base64
 import json
-import threading
 import time
+from contextlib import ExitStack
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.http_servers import QuietHandler, serving
 from tests.infra.test_hooks import publish
 from tests.system.test_browser import browser, send, status, value  # noqa: F401 - fixtures
 
@@ -30,29 +31,22 @@ TENANT = "6a1f4c1e-0000-4000-8000-000000000001"
 CLIENT = "6a1f4c1e-0000-4000-8000-000000000002"
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+class SiteHandler(QuietHandler, SimpleHTTPRequestHandler):
+    """Files of a directory."""
 
 
 @pytest.fixture
 def website(system, tmp_path):
     """Serve the page as the hook renders it for a deployment with these values; return its address."""
-    servers = []
+    servers = ExitStack()
 
     def serve(**values):
         signalr = f"http://{system.ready['hostname']}:{system.ready['ports']['signalr']}"
         publish.render(BUILT, tmp_path / "site", {"API_URL": system.url, "SIGNALR_URL": signalr, **values})
-        handler = partial(QuietHandler, directory=tmp_path / "site")
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever).start()
-        return f"http://127.0.0.1:{server.server_port}"
+        return servers.enter_context(serving(partial(SiteHandler, directory=tmp_path / "site")))
 
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with servers:
+        yield serve
 
 
 @pytest.fixture
@@ -76,10 +70,9 @@ def test_the_page_follows_an_api_and_a_signalr_service_elsewhere(page, website, 
 
 
 @pytest.fixture
-def wanted_key(monkeypatch):
+def wanted_key(stopped_system):
     """Let the system that starts after this want a key of its readers."""
-    monkeypatch.setenv("READ_ACCESS", "key")
-    monkeypatch.setenv("READ_KEY", "open-sesame")
+    stopped_system.environment = {"READ_ACCESS": "key", "READ_KEY": "open-sesame"}
     return "open-sesame"
 
 

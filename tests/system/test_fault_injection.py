@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from enviromon.hub_registry import HubRegistry, RegistryError, parse_connection_string
-from tests.system.systems import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

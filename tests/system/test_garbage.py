@@ -7,14 +7,12 @@ import re
 import socket
 import ssl
 import time
-import urllib.request
-from pathlib import Path
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient
 
 from enviromon.device_client import DeviceConnection, HubAddress, sas_token
-from tests.system.systems import eventually
+from tests.system.sdk import connected
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -47,14 +45,10 @@ def garbage(seed, size=4096):
 @pytest.fixture
 def witness(system):
     """A device that was connected before the garbage came and must not notice it."""
-    device = system.device("witness")
-    ca = Path(device["caFile"]).read_text()
-    client = IoTHubDeviceClient.create_from_connection_string(device["connectionString"], server_verification_cert=ca)
-    client.connect()
-    disconnections = []
-    client.on_connection_state_change = lambda: disconnections.append(client.connected)
-    yield lambda number: (client.send_message(json.dumps({"temperature": number})), disconnections)[1]
-    client.shutdown()
+    with connected(system.device("witness")) as client:
+        disconnections = []
+        client.on_connection_state_change = lambda: disconnections.append(client.connected)
+        yield lambda number: (client.send_message(json.dumps({"temperature": number})), disconnections)[1]
 
 
 @pytest.mark.parametrize("name", PORTS)
@@ -112,7 +106,6 @@ def test_a_message_of_257_kilobytes_ends_its_connection_is_logged_and_counted(sy
     assert isinstance(asyncio.run(send_oversized(system, device)), ConnectionError)
     assert witness(3) == []
     assert re.search(r"talker.*oversized", system.log.read_text())
-    with urllib.request.urlopen(f"{system.url}/metrics", timeout=10) as answer:
-        assert 'iothub_closed_total{reason="oversized"} 1.0' in answer.read().decode()
+    assert system.figures()['iothub_closed_total{reason="oversized"}'] == 1
     ledger = eventually(lambda: (now := system.ledger())["received"] == 1 and now)
     assert "talker" not in ledger["devices"]

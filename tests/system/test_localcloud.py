@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.systems import System, eventually
+from tests.system.systems import own_address
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 SAMPLE = Path(__file__).parents[1] / "sample_app"
@@ -20,7 +21,7 @@ class Shop:
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.app = directory / "app"
         shutil.copytree(SAMPLE, self.app, ignore=shutil.ignore_patterns("__pycache__"))
-        self.address = System(directory, directory).address
+        self.address = own_address()
         self.log = directory / "localcloud.log"
         where = ["--host", self.address, "--hostname", self.address, *arguments]
         with self.log.open("wb") as log:

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
-from azure.iot.device import IoTHubDeviceClient, Message
+from azure.iot.device import Message
 from azure.iot.device.aio import IoTHubDeviceClient as AsyncIoTHubDeviceClient
 
-from tests.system.systems import eventually
+from tests.system.sdk import client_of
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,14 +23,8 @@ def message(**values):
     return made
 
 
-def connect(device, client_class=IoTHubDeviceClient, **options):
-    return client_class.create_from_connection_string(
-        device["connectionString"], server_verification_cert=Path(device["caFile"]).read_text(), **options
-    )
-
-
 def test_what_the_sync_client_sends_is_in_the_state(system):
-    client = connect(system.device("cellar"))
+    client = client_of(system.device("cellar"))
     client.connect()
     client.send_message(message(temperature=7.25, humidity=0.0, messageId=1))
     client.shutdown()
@@ -41,7 +35,7 @@ def test_what_the_sync_client_sends_is_in_the_state(system):
 
 async def test_what_the_async_client_sends_is_in_the_state(system):
     device = await asyncio.to_thread(system.device, "attic")
-    client = connect(device, AsyncIoTHubDeviceClient)
+    client = client_of(device, AsyncIoTHubDeviceClient)
     await client.connect()
     await asyncio.gather(*(client.send_message(message(temperature=20 + n / 10)) for n in range(10)))
     await client.shutdown()
@@ -51,7 +45,7 @@ async def test_what_the_async_client_sends_is_in_the_state(system):
 
 def test_a_device_reconnects_after_a_restart_and_goes_on(system):
     device = system.device("cellar")
-    client = connect(device)
+    client = client_of(device)
     client.connect()
     client.send_message(message(temperature=1))
     system.stop()
@@ -63,7 +57,7 @@ def test_a_device_reconnects_after_a_restart_and_goes_on(system):
 
 
 def test_a_disabled_device_is_dropped_and_an_enabled_one_is_let_in(system):
-    client = connect(system.device("cellar"), connection_retry=False)
+    client = client_of(system.device("cellar"), connection_retry=False)
     client.connect()
     assert system.run("device", "disable", "cellar").returncode == 0
     eventually(lambda: not client.connected, seconds=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.environments import python_of
-from tests.system.systems import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -1,14 +1,14 @@
 """The queries of docs/operations.md against what a running system shows and what is recorded."""
 
 import re
-import urllib.request
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from enviromon.instruments import INSTRUMENTS
-from tests.system.systems import System, eventually
+from tests.system.systems import a_system
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -36,15 +36,11 @@ def names_of(query):
 def exposition(tmp_path_factory):
     """What a system shows that has seen good and bad readings; none of it is made for these tests."""
     directory = tmp_path_factory.mktemp("operations")
-    system = System(directory / "data", directory / "up.log")
-    system.start()
-    try:
+    with a_system(directory / "data", directory / "up.log") as system:
+        system.start()
         system.cli("simulate", "--devices", 2, "--rate", 100, "--count", 20)
         eventually(lambda: system.ledger()["received"] == 20)
-        with urllib.request.urlopen(f"{system.url}/metrics", timeout=10) as answer:
-            return list(text_string_to_metric_families(answer.read().decode()))
-    finally:
-        system.stop()
+        return list(text_string_to_metric_families(system.text("/metrics")))
 
 
 @pytest.mark.parametrize("query", QUERIES)

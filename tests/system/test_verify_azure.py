@@ -11,14 +11,6 @@ SCRIPT = Path(__file__).parents[2] / "scripts/verify_azure.py"
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def other_system(system, tmp_path):
-    other = type(system)(tmp_path / "other", tmp_path / "other.log")
-    other.start()
-    yield other
-    other.stop()
-
-
 def verify(hub_of, *arguments, api_of=None):
     hub = hub_of.cli("hub")
     where = [
@@ -43,11 +35,9 @@ def test_a_system_that_works_is_proved_and_its_ledger_goes_on_from_run_to_run(sy
     assert system.cli("device", "list") == []
 
 
-def test_a_system_that_wants_a_key_is_proved_with_it_and_not_without(stopped_system, monkeypatch):
-    monkeypatch.setenv("READ_ACCESS", "key")
-    monkeypatch.setenv("READ_KEY", "open-sesame")
+def test_a_system_that_wants_a_key_is_proved_with_it_and_not_without(stopped_system):
+    stopped_system.environment = {"READ_ACCESS": "key", "READ_KEY": "open-sesame"}
     stopped_system.start()
-    monkeypatch.delenv("READ_KEY")
     refused = verify(stopped_system, "--messages", "1")
     assert refused.returncode == 1
     assert "GET /api/ledger answered 401" in refused.stderr
@@ -55,8 +45,9 @@ def test_a_system_that_wants_a_key_is_proved_with_it_and_not_without(stopped_sys
     assert proved.returncode == 0, proved.stdout + proved.stderr
 
 
-def test_messages_that_do_not_arrive_refute_the_system(system, other_system):
-    done = verify(system, "--messages", "5", "--patience", "2", api_of=other_system)
+def test_messages_that_do_not_arrive_refute_the_system(system, other):
+    other.start()
+    done = verify(system, "--messages", "5", "--patience", "2", api_of=other)
     assert done.returncode == 1
     assert "the viewer was shown nothing of verify-azure, not its count 5" in done.stderr
     assert system.cli("device", "list") == []

@@ -14,7 +14,8 @@ import pytest
 
 from localcloud.functions.worker_messages import Grant, Start, encode
 from localcloud.keys import load_or_create_keys
-from tests.system.systems import ENVIROMON, eventually, workers_of
+from tests.system.systems import ENVIROMON, workers_of
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from enviromon.stores.azure_tables.entities import Entity
+from enviromon.stores.azure_tables.keys import escaped
 
 _BATCH_PART: Final = b"--%b\r\nContent-Type: multipart/mixed; boundary=%b\r\n\r\n"
 _ROW_PART: Final = b"--%b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
@@ -168,4 +169,4 @@ def seconds(retry_after: str | None) -> float | None:
 
 
 def _key(value: str) -> str:
-    return quote(value.replace("'", "''"), safe="")
+    return quote(escaped(value), safe="")

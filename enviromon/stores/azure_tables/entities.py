@@ -15,6 +15,7 @@ import msgspec
 from enviromon.calibration import Version, from_columns, to_columns
 from enviromon.device_state import DeviceState
 from enviromon.errors import StorageError
+from enviromon.metrics import title
 from enviromon.stores import DeadLetter
 from enviromon.stores.azure_tables.keys import calibration_key, letter_key, row_key
 
@@ -37,11 +38,16 @@ _encode = msgspec.json.Encoder().encode
 _decode_state = msgspec.json.Decoder(DeviceState).decode
 
 
+def column_of(metric: str) -> str:
+    """Return the column of a state's row that holds the metric of that name."""
+    return _COLUMNS.get(metric) or title(metric)
+
+
 def state_entity(partition_key: str, state: DeviceState) -> Entity:
     """Write a state as a row."""
     entity: Entity = {}
     for name, measurement in state.metrics.items():
-        entity[_COLUMNS.get(name) or name[:1].upper() + name[1:]] = float(measurement.value)
+        entity[column_of(name)] = float(measurement.value)
     for column, name in (("Name", "name"), ("Geo", "geo"), ("Id", "messageId")):
         if (label := state.labels.get(name)) is not None:
             entity[column] = _text(label.value)

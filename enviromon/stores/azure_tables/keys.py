@@ -77,6 +77,11 @@ def letter_key(letter: DeadLetter) -> str:
     return f"{max(0, letter.enqueued_time):015}-{max(0, letter.sequence):019}-{max(0, letter.index):04}-{digest}"
 
 
+def escaped(text: str) -> str:
+    """Write a text so that it can stand between the apostrophes of a filter or of an entity's address."""
+    return text.replace("'", "''")
+
+
 def after(key: str) -> str:
     """Return what follows the RowKey immediately."""
     return key + "!"

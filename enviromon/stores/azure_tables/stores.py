@@ -384,8 +384,7 @@ def _stored(row: Row) -> Stored:
 
 
 def _partition_is(partition: str) -> str:
-    quoted = partition.replace("'", "''")
-    return f"PartitionKey eq '{quoted}'"
+    return f"PartitionKey eq '{keys.escaped(partition)}'"
 
 
 def _between(partition: str, first: str, last: str) -> str:

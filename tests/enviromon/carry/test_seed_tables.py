@@ -19,11 +19,10 @@ ROWS = 1203
 
 
 @pytest.fixture
-def seed(azurite, monkeypatch, request):
+def seed(azurite, table_prefix, monkeypatch):
     """The names of two fresh tables, filled; the account's connection is in SEED_STORAGE."""
     monkeypatch.setenv("SEED_STORAGE", azurite.connection_string())
-    name = "s" + format(abs(hash(request.node.name)), "x")
-    names = f"{name}State", f"{name}Calibration"
+    names = f"{table_prefix}State", f"{table_prefix}Calibration"
 
     async def fill():
         async with TableServiceClient.from_connection_string(azurite.connection_string()) as service:

@@ -16,10 +16,9 @@ from tests.enviromon.world import Troubled, World, body, delivery, with_devices
 CALIBRATION = [Version(0, {"temperature": Line(0.1)}), Version(10, {"temperature": Line(0.1), "light": Line(2.0, 1.0)})]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("azure tables", marks=pytest.mark.slow)])
-async def target(request, tmp_path):
-    url = f"sqlite://{tmp_path}/target.db" if request.param == "sqlite" else request.getfixturevalue("tables_url")
-    opened = open_stores(url, "target")
+@pytest.fixture
+async def target(lasting_url):
+    opened = open_stores(lasting_url, "target")
     yield opened
     await opened.close()
 

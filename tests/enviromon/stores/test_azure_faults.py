@@ -123,14 +123,14 @@ async def test_a_server_that_hangs_and_goes_on_loses_nothing(own_azurite):
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_connections_that_are_cut_anywhere_lose_nothing(azurite, seed):
+async def test_connections_that_are_cut_anywhere_lose_nothing(azurite, table_prefix, seed):
     batches = run_of(60, seed=seed)
     async with Proxy(azurite.port, chance=0.12, seed=seed) as proxy:
-        stores = opened(azurite, port=proxy.port, prefix=f"cut{seed}")
+        stores = opened(azurite, port=proxy.port, prefix=table_prefix)
         await deliver(Ingest(stores, FAST), batches, pause=0)
         await stores.close()
     assert min(proxy.cuts[where] for where in ("request", "before the answer", "answer")) > 0, proxy.cuts
-    stores = opened(azurite, prefix=f"cut{seed}")
+    stores = opened(azurite, prefix=table_prefix)
     assert await outcome(stores) == await undisturbed(batches)
     await stores.close()
 
@@ -158,11 +158,11 @@ class DeafProxy(Proxy):
             await writer.drain()
 
 
-async def test_a_transaction_whose_answer_is_lost_is_unknown_and_counted_once(azurite):
-    plain = opened(azurite, prefix="deaf")
+async def test_a_transaction_whose_answer_is_lost_is_unknown_and_counted_once(azurite, table_prefix):
+    plain = opened(azurite, prefix=table_prefix)
     await World(plain).send(delivery(0), delivery(0, device="d2"))
     async with DeafProxy(azurite.port, answers=1) as proxy:
-        stores = opened(azurite, port=proxy.port, prefix="deaf")
+        stores = opened(azurite, port=proxy.port, prefix=table_prefix)
         world = World(stores)
         ingested = await world.send(delivery(1), delivery(2, device="d2"))
         assert proxy.cuts == {"before the answer": 1}

@@ -4,17 +4,15 @@ import os
 import subprocess
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
-import msgspec
 import pytest
 
 from localcloud.certificates import ensure_certificates
 from tests.azurite.server import ACCOUNT, Azurite
+from tests.http_servers import answering
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -38,12 +36,15 @@ asyncio.run(main())
 """
 
 
-class TokenEndpoint(BaseHTTPRequestHandler):
+class TokenEndpoint:
     """https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference"""
 
-    def do_GET(self):
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        self.server.asked.append((asked.get("resource"), asked.get("client_id"), self.headers["X-IDENTITY-HEADER"]))
+    def __init__(self):
+        self.asked = []
+
+    def token(self, request):
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(request.path).query).items()}
+        self.asked.append((asked.get("resource"), asked.get("client_id"), request.headers["X-IDENTITY-HEADER"]))
         now = int(time.time())
         claims = {
             "aud": AUDIENCE,
@@ -53,28 +54,14 @@ class TokenEndpoint(BaseHTTPRequestHandler):
             "exp": now + 3600,
         }
         token = jwt.encode(claims, "a key that nobody checks, of 32 bytes", "HS256")
-        answer = {"access_token": token, "expires_on": str(now + 3600), "resource": AUDIENCE, "token_type": "Bearer"}
-        body = msgspec.json.encode(answer)
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        return {"access_token": token, "expires_on": str(now + 3600), "resource": AUDIENCE, "token_type": "Bearer"}
 
 
 @pytest.fixture
 def token_endpoint():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), TokenEndpoint)
-    server.asked = []
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    made = TokenEndpoint()
+    with answering(made.token) as made.url:
+        yield made
 
 
 def test_a_managed_identity_reads_and_writes_with_one_token(tmp_path, token_endpoint):
@@ -87,7 +74,7 @@ def test_a_managed_identity_reads_and_writes_with_one_token(tmp_path, token_endp
         "STORAGE__tableServiceUri": f"https://127.0.0.1:{server.port}/{ACCOUNT}",
         "STORAGE__credential": "managedidentity",
         "STORAGE__clientId": "the-client",
-        "IDENTITY_ENDPOINT": f"http://127.0.0.1:{token_endpoint.server_port}/token",
+        "IDENTITY_ENDPOINT": f"{token_endpoint.url}/token",
         "IDENTITY_HEADER": "the-header",
         "SSL_CERT_FILE": str(certificates.ca_file),
     }

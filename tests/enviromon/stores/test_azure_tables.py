@@ -60,13 +60,12 @@ async def insert(stores, states):
     return results
 
 
-async def test_a_row_reads_as_people_know_it(tables, account, tables_url):
+async def test_a_row_reads_as_people_know_it(tables, account, table_prefix):
     state = DeviceState(
         "d#1", labels={"geo": Label("Perth", AT)}, metrics={"temperature": Measurement(0.0, 1.0, AT)}, revision=5
     )
     await insert(tables, [state])
-    prefix = tables_url.rpartition("/")[2]
-    row = await account.get_table_client(f"{prefix}DeviceState").get_entity("site", "d~231")
+    row = await account.get_table_client(f"{table_prefix}DeviceState").get_entity("site", "d~231")
     assert (row["DeviceId"], row["Geo"], row["Celsius"], row["Schema"]) == ("d#1", "Perth", 0.0, 1)
     assert (row["Count"].value, row["Revision"].value) == (0, 5)
 

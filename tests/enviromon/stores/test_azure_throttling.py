@@ -21,9 +21,8 @@ async def front(azurite):
 
 
 @pytest.fixture
-async def stores(azurite, front, tables_url):
-    prefix = tables_url.rpartition("/")[2]
-    opened = open_azure_tables(f"A/{prefix}", "site", {"A": azurite.connection_string(front.port)})
+async def stores(azurite, front, table_prefix):
+    opened = open_azure_tables(f"A/{table_prefix}", "site", {"A": azurite.connection_string(front.port)})
     await opened.devices.load(["d1"])
     front.requests.clear()
     yield opened

@@ -42,11 +42,13 @@ def stored_events(envelope: Any, stored_event: Any) -> list[Any]:
     ]
 
 
+def factory(data_type: str) -> EventFactory:
+    return EventFactory(namespace="shop.example", event_hub="orders", group="billing", partition=3, data_type=data_type)
+
+
 def ours(stored: list[Any], cardinality: str, data_type: str) -> list[EventHubEvent]:
-    factory = EventFactory(
-        namespace="shop.example", event_hub="orders", group="billing", partition=3, data_type=data_type
-    )
-    return factory.many(stored) if cardinality == "many" else [factory.one(event) for event in stored]
+    made = factory(data_type)
+    return made.many(stored) if cardinality == "many" else [made.one(event) for event in stored]
 
 
 def theirs(stored: list[Any], cardinality: str, data_type: str) -> list[EventHubEvent]:

@@ -1,6 +1,5 @@
 """The sample app in a host of its own, and what the tests say of it."""
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -49,10 +48,3 @@ class Shop:
 
 
 MakeShop = Callable[..., Awaitable[Shop]]
-
-
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Wait for a condition, with a deadline."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)

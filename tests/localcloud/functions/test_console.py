@@ -6,7 +6,8 @@ from rich.console import Console
 
 from localcloud.functions.console import cut_traceback, format_invocation, print_functions
 from localcloud.functions.invocation import Invocation
-from tests.localcloud.functions.shop import SAMPLE_APP, MakeShop, until
+from tests.localcloud.functions.shop import SAMPLE_APP, MakeShop
+from tests.waiting import until
 
 
 async def test_the_table_names_each_function_with_its_full_url(make_shop: MakeShop) -> None:

@@ -10,7 +10,8 @@ import pytest
 from localcloud.functions import eventhub_trigger
 from localcloud.functions.host import DuplicateConsumerGroupError
 from localcloud.iothub.event_log import SqliteEventLog
-from tests.localcloud.functions.shop import MakeShop, Shop, until
+from tests.localcloud.functions.shop import MakeShop, Shop
+from tests.waiting import until
 
 HUB = (
     "import asyncio, time\nfrom typing import List\nimport azure.functions as func\napp = func.FunctionApp()\n"

@@ -2,16 +2,12 @@
 
 import pytest
 
-from localcloud.functions.events import EmptyBodyError, EventFactory
+from localcloud.functions.events import EmptyBodyError
 from localcloud.iothub.event_log import Envelope, StoredEvent
-from tests.localcloud.functions.event_fields import CASES, FIELDS, NOON, fields, ours, stored_events, theirs
+from tests.localcloud.functions.event_fields import CASES, FIELDS, NOON, factory, fields, ours, stored_events, theirs
 
 STORED = stored_events(Envelope, StoredEvent)
 TILL = STORED[0].envelope
-
-
-def factory(data_type: str) -> EventFactory:
-    return EventFactory(namespace="shop.example", event_hub="orders", group="billing", partition=3, data_type=data_type)
 
 
 @pytest.mark.parametrize(("cardinality", "data_type"), CASES)

@@ -2,7 +2,8 @@
 
 from localcloud.faults.injector import FaultInjector, InjectedFaultError
 from localcloud.faults.plan import Fault, FaultPlan
-from tests.localcloud.functions.shop import MakeShop, until
+from tests.localcloud.functions.shop import MakeShop
+from tests.waiting import until
 
 
 def injector(*faults: Fault) -> FaultInjector:

@@ -9,7 +9,8 @@ from localcloud.functions.bindings import SettingError
 from localcloud.functions.host import _harmless
 from localcloud.functions.invocation import FunctionTimeoutError
 from localcloud.iothub.event_log import SqliteEventLog
-from tests.localcloud.functions.shop import MakeShop, Shop, until
+from tests.localcloud.functions.shop import MakeShop, Shop
+from tests.waiting import until
 
 
 async def test_what_this_host_lacks_is_named_and_left_out(

@@ -12,7 +12,8 @@ from aiohttp.test_utils import TestServer
 from localcloud.functions.app import Binding
 from localcloud.functions.bindings import BindingData, SettingError
 from localcloud.functions.signalr_binding import SignalRConnectionInfo, SignalROutput, SignalROutputError
-from tests.localcloud.functions.shop import SIGNALR_KEY, MakeShop, until
+from tests.localcloud.functions.shop import SIGNALR_KEY, MakeShop
+from tests.waiting import until
 
 HUB = "/api/v1/hubs/orders"
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from localcloud.functions.host import FunctionsHost
 from localcloud.functions.timer import TimerTrigger
-from tests.localcloud.functions.shop import MakeShop, Shop, until
+from tests.localcloud.functions.shop import MakeShop, Shop
+from tests.waiting import until
 
 
 class Clock:

@@ -9,7 +9,8 @@ from aiohttp import ClientSession
 
 from localcloud.certificates import ensure_certificates, server_ssl_context
 from localcloud.signalr.server import SignalRServer
-from tests.localcloud.functions.shop import SIGNALR_KEY, MakeShop, until
+from tests.localcloud.functions.shop import SIGNALR_KEY, MakeShop
+from tests.waiting import until
 
 END = "\x1e"
 

@@ -9,7 +9,7 @@ import pytest
 from localcloud.functions import worker_pool
 from localcloud.functions.worker_messages import Report, Start, encode
 from localcloud.functions.worker_pool import WorkerPool
-from tests.localcloud.functions.shop import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -8,6 +8,7 @@ import pytest
 from localcloud.iothub import group_commit
 from localcloud.iothub.event_log import Envelope, Event, SqliteEventLog
 from localcloud.iothub.group_commit import GroupCommit
+from tests.waiting import until
 
 ENVELOPE = Envelope({"iothub-connection-device-id": "kitchen"}, {})
 
@@ -58,12 +59,6 @@ def events(*bodies):
 
 async def bodies(log, partition):
     return [event.body for event in await log.read(partition, -1, 100_000)]
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 (any condition)
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

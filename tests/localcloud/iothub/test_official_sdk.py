@@ -4,8 +4,7 @@ subscribes: each hub runs in a thread, on a loopback address of its own."""
 import asyncio
 import gc
 import threading
-import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from localcloud.iothub.registry import Registry, device_connection_string
 from localcloud.iothub.server import HubServer
 from tests.localcloud.iothub.hubs import Hub
 from tests.system.systems import own_address
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.slow,
@@ -101,13 +101,6 @@ def message(body: str = '{"temperature": 21.5}') -> Message:
     return message
 
 
-def eventually(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_telemetry_of_the_sync_client_arrives_with_its_properties(threaded: ThreadedHub) -> None:
     client = client_of(threaded)
     client.send_message(message())
@@ -138,7 +131,7 @@ def test_a_client_outlives_a_restart_of_the_hub_with_its_subscriptions(threaded:
     client.send_message("before")
     threaded.stop()
     hub = threaded.start()
-    eventually(lambda: hub.server.is_connected("d1"))
+    eventually(lambda: hub.server.is_connected("d1"), seconds=20)
     client.send_message("after")
     assert hub.registry.session("d1") == {"devices/d1/messages/devicebound/#": 1}
     assert [event.body for event in threaded.events(2)] == [b"before", b"after"]
@@ -164,7 +157,7 @@ def test_a_client_that_does_not_trust_the_authority_sends_nothing(threaded: Thre
 def test_a_renewed_token_keeps_the_client_connected(threaded: ThreadedHub) -> None:
     client = client_of(threaded, sastoken_ttl=123)  # the SDK renews 120 s before the end: after 3 s
     client.connect()
-    eventually(lambda: threaded.hub.server.counters.accepted >= 2)
+    eventually(lambda: threaded.hub.server.counters.accepted >= 2, seconds=20)
     client.send_message("renewed")
     client.shutdown()
     assert [event.body for event in threaded.events(1)] == [b"renewed"]
