@@ -174,31 +174,24 @@ class SqliteDeviceStore:
     async def _write(self, changes: Sequence[Change]) -> list[Result]:
         etag = secrets.randbits(63)
         applied = Result(WriteOutcome.APPLIED, str(etag))
-        statement = (
-            "INSERT INTO devices (site, device, etag, state) SELECT ?1, new.column1, ?2, new.column3"  # noqa: S608
-            f" FROM (VALUES {_placeholders(3, len(changes))}) AS new"
-            " LEFT JOIN devices AS held ON held.site = ?1 AND held.device = new.column1"
-            " WHERE held.etag IS new.column2 AND new.column1 IS NOT NULL"
-            " ON CONFLICT (site, device) DO UPDATE SET etag = excluded.etag, state = excluded.state"
-        )
         parameters: list[Any] = [self._site, etag]
         for change in changes:
             expected = None if change.etag is None else int(change.etag)
             parameters += (change.state.device_id, expected, _encode(change.state).decode())
         parameters += _padding(3, len(changes))
-        written = await self._run(lambda db: self._written(db, statement, parameters, len(changes)))
+        written = await self._run(lambda db: self._written(db, parameters, len(changes)))
         if written is None:
             return [applied] * len(changes)
         lost = Result(WriteOutcome.CONFLICT)
         return [applied if change.state.device_id in written else lost for change in changes]
 
-    def _written(
-        self, db: sqlite3.Connection, statement: str, parameters: Sequence[Any], rows: int
-    ) -> frozenset[str] | None:
+    def _written(self, db: sqlite3.Connection, parameters: Sequence[Any], rows: int) -> frozenset[str] | None:
         """Write; return which devices were written, or None for all of them."""
+        with suppress(sqlite3.IntegrityError):  # one that has lost leaves its new etag null, which undoes all
+            db.execute(_write_states("CASE WHEN held.etag IS new.column2 THEN ?2 END", "", rows), parameters)
+            return None
         with _transaction(db):
-            if db.execute(statement, parameters).rowcount == rows:
-                return None
+            db.execute(_write_states("?2", "AND held.etag IS new.column2", rows), parameters)
             select = "SELECT json_group_array(device) FROM devices WHERE site = ? AND etag = ?"
             return frozenset(_decode_ids(_value(db, select, parameters[:2])))
 
@@ -338,6 +331,16 @@ def _number(token: str | None) -> int:
 def _placeholders(columns: int, rows: int) -> str:
     row = f"({','.join('?' * columns)})"
     return ",".join([row] * _padded(rows))
+
+
+def _write_states(etag: str, which: str, rows: int) -> str:
+    return (
+        f"INSERT INTO devices (site, device, etag, state) SELECT ?1, new.column1, {etag}, new.column3"  # noqa: S608
+        f" FROM (VALUES {_placeholders(3, rows)}) AS new"
+        " LEFT JOIN devices AS held ON held.site = ?1 AND held.device = new.column1"
+        f" WHERE new.column1 IS NOT NULL {which}"
+        " ON CONFLICT (site, device) DO UPDATE SET etag = excluded.etag, state = excluded.state"
+    )
 
 
 def _padding(columns: int, rows: int) -> list[None]:
