@@ -10,7 +10,7 @@ import pytest
 
 from enviromon.device_state import DeviceState, Label, Ledger, Measurement, Moment
 from enviromon.errors import SettingsError, StorageError
-from enviromon.stores import Change, DeadLetter, each, open_stores
+from enviromon.stores import Change, DeadLetter, WriteOutcome, each, open_stores
 from enviromon.stores import sqlite as adapter
 
 AT = Moment(1, 1, 0)
@@ -151,3 +151,68 @@ def test_processes_that_make_the_file_together_all_succeed(tmp_path):
 def test_a_url_that_names_no_store_is_refused(url):
     with pytest.raises(SettingsError, match="STORE_URL"):
         open_stores(url, "site")
+
+
+async def test_writes_that_come_at_once_are_few_transactions_and_each_knows_its_own(tmp_path, monkeypatch):
+    made = []
+    connect = adapter._connect
+
+    def traced(path):
+        database = connect(path)
+        database.set_trace_callback(lambda text: made.append(text.split()[0]))
+        return database
+
+    monkeypatch.setattr(adapter, "_connect", traced)
+    opened = open_stores(f"sqlite://{tmp_path}/state.db", "site")
+    (held,) = await opened.devices.compare_and_set([Change(DeviceState("held", revision=1), None)])
+    made.clear()
+    calls = [[Change(DeviceState(f"{call}-{n}", revision=call), None) for n in range(call + 1)] for call in range(9)]
+    outcomes = await asyncio.gather(*map(opened.devices.compare_and_set, calls))
+    assert [len(results) for results in outcomes] == [len(changes) for changes in calls]
+    assert {result.outcome for results in outcomes for result in results} == {WriteOutcome.APPLIED}
+    assert made == ["INSERT"]
+    stored = {item.state.device_id: item async for item in each(opened.devices.page)}
+    for changes, results in zip(calls, outcomes, strict=True):
+        assert all(
+            stored[change.state.device_id].state == change.state and stored[change.state.device_id].etag == result.etag
+            for change, result in zip(changes, results, strict=True)
+        )
+    first, lost, other = await asyncio.gather(
+        opened.devices.compare_and_set([Change(DeviceState("held", revision=2), held.etag)]),
+        opened.devices.compare_and_set([Change(DeviceState("held", revision=3), held.etag)]),
+        opened.devices.compare_and_set([Change(DeviceState("new", revision=4), None)]),
+    )
+    assert [result.outcome for results in (first, lost, other) for result in results] == [
+        WriteOutcome.APPLIED,
+        WriteOutcome.CONFLICT,
+        WriteOutcome.APPLIED,
+    ]
+    assert (await opened.devices.load(["held"]))["held"].state.revision == 2
+    await opened.close()
+
+
+async def test_who_gives_up_waiting_takes_no_other_with_it(tmp_path):
+    opened = open_stores(f"sqlite://{tmp_path}/state.db", "site")
+    impatient, patient = (
+        asyncio.create_task(opened.devices.compare_and_set([Change(DeviceState(name, revision=1), None)]))
+        for name in ("impatient", "patient")
+    )
+    await asyncio.sleep(0)
+    impatient.cancel()
+    (result,) = await patient
+    assert result.outcome is WriteOutcome.APPLIED
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    assert set(await opened.devices.load(["impatient", "patient"])) == {"impatient", "patient"}
+    await opened.close()
+
+
+async def test_what_a_transaction_fails_with_reaches_all_who_wait_for_it(tmp_path):
+    (tmp_path / "in the way").write_text("a file, no directory")
+    opened = open_stores(f"sqlite://{tmp_path}/in%20the%20way/state.db", "site")
+    changes = [[Change(DeviceState(name, revision=1), None)] for name in ("d1", "d2")]
+    failures = await asyncio.gather(*map(opened.devices.compare_and_set, changes), return_exceptions=True)
+    assert [type(failure) for failure in failures] == [StorageError, StorageError]
+    (tmp_path / "in the way").unlink()
+    assert [result.outcome for result in await opened.devices.compare_and_set(changes[0])] == [WriteOutcome.APPLIED]
+    await opened.close()
