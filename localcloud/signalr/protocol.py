@@ -3,10 +3,12 @@
 The rules (HubProtocol.md in dotnet/aspnetcore):
 1. The handshake's answer is JSON in either protocol and ends with 0x1E.
 2. JSON records end with 0x1E; MessagePack records begin with their length as a VarInt.
-3. A message for many clients is encoded once per wire format, whatever their number.
+3. A message for many clients is encoded once per wire format, whatever their number. JSON arguments that come as JSON
+   go out as they came; they are decoded for MessagePack alone.
 """
 
 import enum
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,17 +29,27 @@ class HubProtocol(enum.Enum):
 
 
 class Invocation(msgspec.Struct, frozen=True, tag_field="type", tag=1):
-    """A call of the clients' method `target`."""
+    """A call of the clients' method `target`; the arguments as values, or as the text of a JSON array."""
 
     target: str
-    arguments: Sequence[Any]
+    arguments: Sequence[Any] | msgspec.Raw
+
+    def values(self) -> Any:
+        """Return the arguments as values."""
+        if not isinstance(self.arguments, msgspec.Raw):
+            return self.arguments
+        try:
+            return msgspec.json.decode(self.arguments)
+        except msgspec.ValidationError:  # a number beyond all doubles is infinite, as it is to JavaScript
+            return json.loads(bytes(self.arguments))
 
     def to_messagepack(self) -> bytes:
         """Encode as clients expect it: headers are a map, never nil (the official client dies of nil)."""
+        values = self.values()
         try:
-            return msgspec.msgpack.encode([1, {}, None, self.target, self.arguments, []])
+            return msgspec.msgpack.encode([1, {}, None, self.target, values, []])
         except OverflowError:
-            return msgspec.msgpack.encode([1, {}, None, self.target, _within_64_bits(self.arguments), []])
+            return msgspec.msgpack.encode([1, {}, None, self.target, _within_64_bits(values), []])
 
 
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag=PING):
@@ -121,10 +133,24 @@ class _Payload(msgspec.Struct):
     arguments: list[Any] = []
 
 
+class _Text(msgspec.Struct):
+    target: str
+    arguments: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+_decode_payload = msgspec.json.Decoder(_Payload).decode
+_decode_text = msgspec.json.Decoder(_Text).decode
+
+
 def parse_payload(body: bytes) -> Invocation:
     """Read the body of a REST send, `{target, arguments}`. Raises ValueError, which names the rule."""
     try:
-        payload = msgspec.json.decode(body, type=_Payload)
+        body.decode()  # nothing else looks into the arguments
+        if b"\n" not in body and b"\r" not in body:  # a line break would end an event of an event stream
+            text = _decode_text(body)
+            if bytes(memoryview(text.arguments)[:1]) == b"[":
+                return Invocation(text.target, text.arguments)
+        payload = _decode_payload(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"the body is not JSON of the form {{target, arguments}}: {error}") from None
     except RecursionError:

@@ -74,8 +74,27 @@ def test_an_integer_beyond_64_bits_becomes_a_double_in_messagepack() -> None:
 
 
 def test_a_payload_is_a_target_with_or_without_arguments() -> None:
-    assert parse_payload(b'{"target":"t","arguments":[1,null]}') == Invocation("t", [1, None])
-    assert parse_payload(b'{"target":"t","other":1}') == Invocation("t", [])
+    for body, values in (
+        (b'{"target":"t","arguments":[1,null]}', [1, None]),
+        (b'{"target":"t","arguments":\n[1,\r\n null]}', [1, None]),
+        (b'{"target":"t","other":1}', []),
+    ):
+        invocation = parse_payload(body)
+        assert (invocation.target, list(invocation.values())) == ("t", values)
+        record = json_record(Message(invocation))
+        assert not {*b"\r\n"} & {*record}
+        assert msgspec.json.decode(record[:-1]) == {"type": 1, "target": "t", "arguments": values}
+        assert msgspec.msgpack.decode(messagepack_record(Message(invocation))[1:])[4] == values
+
+
+def test_numbers_reach_clients_as_they_were_written() -> None:
+    invocation = parse_payload(b'{"target":"t","arguments":[0.10,12345678901234567890123,1e999]}')
+    assert b"[0.10,12345678901234567890123,1e999]" in json_record(Message(invocation))
+    assert msgspec.msgpack.decode(messagepack_record(Message(invocation))[1:])[4] == [
+        0.1,
+        12345678901234567890123.0,
+        float("inf"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +107,10 @@ def test_a_payload_is_a_target_with_or_without_arguments() -> None:
         b'{"target":1}',
         b'{"target":"t","arguments":{}}',
         b'{"target":"\xff"}',
+        b'{"target":"t","arguments":["\xff"]}',
+        b'{"target":"t","arguments":["a\x1eb"]}',
+        b'{"target":"t","arguments":[01]}',
+        b'{"target":"t","arguments":null}',
         b'{"target":"t","arguments":[NaN]}',
         b'{"target":"t","arguments":%s}' % DEEP,
     ],
