@@ -136,6 +136,39 @@ async def test_a_batch_waits_for_the_minimum_but_not_longer_than_the_wait(tmp_pa
     await until(lambda: shop.app.seen == [3, 1])
 
 
+def test_it_rests_after_a_large_batch_that_was_not_full() -> None:
+    rest, many, longest = eventhub_trigger.rest, eventhub_trigger.MANY_EVENTS, eventhub_trigger.LONGEST_REST_SECONDS
+    assert rest(many - 1, 1000, 0.01) == 0
+    assert rest(many, 1000, 0.01) == 0.01
+    assert rest(999, 1000, 5.0) == longest
+    assert rest(1000, 1000, 0.01) == 0, "more are waiting than one batch holds"
+
+
+async def test_what_comes_while_it_rests_is_one_batch_and_a_stop_does_not_wait(
+    tmp_path: Path, make_shop: MakeShop, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventhub_trigger, "LONGEST_REST_SECONDS", 60.0)
+    shop = await make_shop(
+        write_app(
+            tmp_path,
+            "async def f(events: List[func.EventHubEvent]):\n    await asyncio.sleep(1 if len(events) > 1 else 0)\n",
+            host='{"version": "2.0", "extensions": {"eventHubs": {"maxEventBatchSize": 1000}}}',
+        )
+    )
+    await shop.send(*[b"x"] * eventhub_trigger.MANY_EVENTS)
+    await until(lambda: len(shop.of("f")) == 1)
+    for _ in range(3):
+        await shop.send(b"y")
+    await until(lambda: len(shop.of("f")) == 2)
+    assert [invocation.count for invocation in shop.of("f")] == [eventhub_trigger.MANY_EVENTS, 3]
+    await shop.send(*[b"z"] * eventhub_trigger.MANY_EVENTS)
+    await until(lambda: len(shop.of("f")) == 3)
+    started = time.monotonic()
+    await shop.host.stop()
+    assert time.monotonic() - started < 0.9, "it would have rested for a second"
+    assert await log.checkpoint("$Default", 0) == 2 * eventhub_trigger.MANY_EVENTS + 2
+
+
 async def test_a_restarted_host_goes_on_after_the_checkpoint(make_shop: MakeShop, log: SqliteEventLog) -> None:
     first = await make_shop()
     await first.send(b"one")
