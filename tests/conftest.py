@@ -1,6 +1,8 @@
 """What every test may ask for."""
 
+import gc
 import itertools
+import warnings
 
 import pytest
 from hypothesis import settings
@@ -22,6 +24,15 @@ def azurite(tmp_path_factory):
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def device_sdk():
+    """For a test that uses Microsoft's SDK, which leaves the sockets of its connections to the garbage collector."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture

@@ -89,5 +89,12 @@ class FanOut(Generic[R]):
 
 
 def _deliver(recipients: Sequence[R], message: Message | Joined) -> None:
+    """Hand it to each, and raise the first failure afterwards."""
+    failure: Exception | None = None
     for recipient in recipients:
-        recipient.deliver(message)
+        try:
+            recipient.deliver(message)
+        except Exception as error:  # noqa: BLE001  # it is raised below
+            failure = failure or error
+    if failure is not None:
+        raise failure

@@ -5,12 +5,9 @@ import itertools
 import pytest
 
 from tests.faults.cycles import Rig, schedule
+from tests.system.sdk import MARKS
 
-pytestmark = [
-    pytest.mark.slow,
-    # The SDK's paho-mqtt 1.6 leaves its wake-up sockets to the garbage collector when it reconnects.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.slow, *MARKS]
 CYCLES, SEED = 20, 2
 
 

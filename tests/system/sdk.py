@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from azure.iot.device import IoTHubDeviceClient
+
+MARKS = [
+    pytest.mark.usefixtures("device_sdk"),
+    # Its paho-mqtt 1.6 leaves its wake-up sockets to the garbage collector, which may find them during the test.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+"""Of a test that uses it."""
 
 
 def client_of(device: dict, kind: type = IoTHubDeviceClient, **options: Any) -> Any:

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from tests.system.sdk import connected
+from tests.system.sdk import MARKS, connected
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, *MARKS]
 
 BAD = {
     "malformed": b'{"temperature": 21',

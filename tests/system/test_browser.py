@@ -8,13 +8,9 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from enviromon.prices import load_prices
-from tests.system.sdk import connected
+from tests.system.sdk import MARKS, connected
 
-pytestmark = [
-    pytest.mark.slow,
-    # The SDK's paho-mqtt 1.6 leaves its wake-up sockets to the garbage collector when it reconnects.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.slow, *MARKS]
 
 AXE = Path(__file__).parents[2] / "dashboard/node_modules/axe-core/axe.min.js"
 CHROMIUM = "/usr/bin/chromium"

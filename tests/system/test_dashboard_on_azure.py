@@ -18,12 +18,10 @@ from playwright.sync_api import expect
 
 from tests.http_servers import QuietHandler, serving
 from tests.infra.test_hooks import publish
+from tests.system.sdk import MARKS
 from tests.system.test_browser import browser, send, status, value  # noqa: F401 - fixtures
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see test_browser.py
-]
+pytestmark = [pytest.mark.slow, *MARKS]
 
 BUILT = Path(__file__).parents[2] / "dashboard/dist"
 LOGIN = "https://login.microsoftonline.com"

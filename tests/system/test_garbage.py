@@ -11,10 +11,10 @@ import time
 import pytest
 
 from enviromon.device_client import DeviceConnection, HubAddress, sas_token
-from tests.system.sdk import connected
+from tests.system.sdk import MARKS, connected
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, *MARKS]
 
 PORTS = {"functions": 7071, "mqtt": 8883, "https": 8443, "signalr": 8888}
 TLS_PORTS = {"mqtt", "https"}

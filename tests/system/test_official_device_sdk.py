@@ -7,14 +7,10 @@ import pytest
 from azure.iot.device import Message
 from azure.iot.device.aio import IoTHubDeviceClient as AsyncIoTHubDeviceClient
 
-from tests.system.sdk import client_of
+from tests.system.sdk import MARKS, client_of
 from tests.waiting import eventually
 
-pytestmark = [
-    pytest.mark.slow,
-    # The SDK's paho-mqtt 1.6 leaves its wake-up sockets to the garbage collector when it reconnects.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.slow, *MARKS]
 
 
 def message(**values):

@@ -65,10 +65,17 @@ class WebSocketChannel:
         return False
 
     def write(self, data: bytes) -> bool:
-        """Write a frame; what the socket does not take at once stays in the transport's buffer."""
+        """Write a frame; what the socket does not take at once stays in the transport's buffer.
+
+        A transport that has just closed takes it as well: the connection is told of the end in its own turn.
+        """
         if self._transport.get_write_buffer_size() > self._limits.max_unsent:
             return False
-        self._transport.write(data)
+        try:
+            self._transport.write(data)
+        except RuntimeError:  # uvloop's, for a transport that is closed
+            if not self._transport.is_closing():
+                raise
         return True
 
     def close(self) -> None:

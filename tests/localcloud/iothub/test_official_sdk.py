@@ -17,16 +17,11 @@ from localcloud.iothub.event_log import SqliteEventLog, StoredEvent
 from localcloud.iothub.registry import Registry, device_connection_string
 from localcloud.iothub.server import HubServer
 from tests.localcloud.iothub.hubs import Hub
+from tests.system.sdk import MARKS
 from tests.system.systems import own_address
 from tests.waiting import eventually
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),  # the SDK's own
-    pytest.mark.filterwarnings(
-        "ignore:unclosed:ResourceWarning"
-    ),  # it leaves the sockets of lost connections to the GC
-]
+pytestmark = [pytest.mark.slow, *MARKS]
 
 T = TypeVar("T")
 MQTT_PORT = 8883

@@ -145,6 +145,17 @@ def test_a_message_that_fails_does_not_take_others_with_it(
     assert f"1 messages could not be sent to {MANY} clients" in caplog.text
 
 
+def test_a_client_that_fails_does_not_take_others_with_it(fan_out: FanOut[Client]) -> None:
+    class Broken(Client):
+        def deliver(self, message: Message | Joined, /) -> None:
+            raise RuntimeError("broken")
+
+    first, last = clients(2)
+    with pytest.raises(RuntimeError, match="broken"):
+        fan_out.send([first, Broken(), last], message("a"), 10)
+    assert first.writes == last.writes == [written("a")]
+
+
 def test_nobody_is_no_reason_to_wait(fan_out: FanOut[Client], loop: Loop) -> None:
     fan_out.send([], message("a"), 10)
     assert not loop.waiting

@@ -2,11 +2,16 @@
 
 import asyncio
 import base64
+import socket
 
 import aiohttp
 import msgspec
 import pytest
+import uvloop
+from aiohttp import web
 
+from localcloud.signalr.connections import Connections
+from localcloud.signalr.limits import Limits
 from localcloud.signalr.transports.websocket import QueuedWebSocketChannel, WebSocketChannel
 
 HANDSHAKE = '{"protocol":"json","version":1}\x1e'
@@ -136,3 +141,23 @@ async def test_garbage_frames_end_their_connection_only(start_service) -> None:
     await service.until(lambda: service.server.counters.connections == 1)
     await service.send("fine")
     assert await other.arguments() == ["fine"]
+
+
+def test_a_transport_that_has_just_closed_is_no_fault_of_the_message() -> None:
+    """Between a socket's end and its handler's next turn; a fault would keep the message from the viewers after it."""
+
+    async def write_after_the_end() -> tuple[bool, bool]:
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        connection = Connections(Limits(), lambda: 0.0, lambda _seconds, _call: None).negotiate("chat", None)
+        channel = WebSocketChannel(connection, web.WebSocketResponse(), transport, Limits())
+        with theirs:
+            before = channel.write(b"x")
+            assert theirs.recv(1) == b"x"
+        transport.abort()
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError):
+            transport.write(b"x")
+        return before, channel.write(b"x")
+
+    assert uvloop.run(write_after_the_end()) == (True, True)
