@@ -326,7 +326,7 @@ FLAT = below(1.2, of_ratio=True)
 MOSQUITTO = BROKERS[:1]
 MEASUREMENTS = (
     against(Contest("path", devices=100, window=20, workers=1, brokers=BROKERS), Target(150_000)),
-    against(Contest("path_one_process", devices=100, window=20, workers=0), Target(50_000)),
+    against(Contest("path_one_process", devices=100, window=20, workers=0), Target(80_000)),
     against(Contest("path_10k_devices", devices=10_000, window=20, workers=1, brokers=MOSQUITTO), Target(70_000)),
     against(Contest("path_tls", devices=100, window=20, workers=1, brokers=BROKERS, tls=True), Target(100_000)),
     against(
