@@ -130,31 +130,25 @@ def messagepack_record(message: Message) -> bytes:
 
 class _Payload(msgspec.Struct):
     target: str
-    arguments: list[Any] = []
-
-
-class _Text(msgspec.Struct):
-    target: str
     arguments: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 _decode_payload = msgspec.json.Decoder(_Payload).decode
-_decode_text = msgspec.json.Decoder(_Text).decode
 
 
 def parse_payload(body: bytes) -> Invocation:
     """Read the body of a REST send, `{target, arguments}`. Raises ValueError, which names the rule."""
     try:
         body.decode()  # nothing else looks into the arguments
-        if b"\n" not in body and b"\r" not in body:  # a line break would end an event of an event stream
-            text = _decode_text(body)
-            if bytes(memoryview(text.arguments)[:1]) == b"[":
-                return Invocation(text.target, text.arguments)
+        if b"\n" in body or b"\r" in body:  # a line break would end an event of an event stream
+            body = msgspec.json.format(body, indent=-1)
         payload = _decode_payload(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"the body is not JSON of the form {{target, arguments}}: {error}") from None
     except RecursionError:
         raise ValueError("the body nests too deeply") from None
+    if bytes(memoryview(payload.arguments)[:1]) != b"[":
+        raise ValueError("the body is not JSON of the form {target, arguments}: the arguments are no array")
     return Invocation(payload.target, payload.arguments)
 
 
