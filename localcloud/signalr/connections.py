@@ -19,7 +19,7 @@ from localcloud.signalr.fan_out import CallLater, FanOut
 from localcloud.signalr.hub import Hub
 from localcloud.signalr.limits import Counters, Limits
 from localcloud.signalr.liveness import Due, Liveness
-from localcloud.signalr.protocol import Close, Encoder, HandshakeResponse, HubProtocol, Joined, Message, Ping
+from localcloud.signalr.protocol import Close, Encoder, HandshakeResponse, HubProtocol, Message, Outgoing, Ping
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Connection:
         """Note that the client is there. Before the handshake that is not enough: it could drip in forever."""
         self._liveness.heard = self.state is not State.CONNECTED
 
-    def deliver(self, message: Message | Joined) -> None:
+    def deliver(self, message: Outgoing) -> None:
         """Send a message, or abort where too much is unsent. A connection that is closing sends no more."""
         if self.state is not State.OPEN and self.state is not State.CONNECTED:
             return

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-from localcloud.signalr.protocol import Joined, Message
+from localcloud.signalr.protocol import Joined, Message, Outgoing
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ MAX_HELD_BYTES: Final = 256 * 1024
 class Recipient(Protocol):
     """A client, as far as a fan-out knows it."""
 
-    def deliver(self, message: Message | Joined, /) -> None:
+    def deliver(self, message: Outgoing, /) -> None:
         """Take a message on; one that has ended meanwhile ignores it."""
 
 
@@ -88,7 +88,7 @@ class FanOut(Generic[R]):
             self._rest_since(started)
 
 
-def _deliver(recipients: Sequence[R], message: Message | Joined) -> None:
+def _deliver(recipients: Sequence[R], message: Outgoing) -> None:
     """Hand it to each, and raise the first failure afterwards."""
     failure: Exception | None = None
     for recipient in recipients:

@@ -81,38 +81,49 @@ Content = Invocation | Ping | Close | HandshakeResponse
 Encoder = Callable[["Message"], bytes]
 
 
-class Message:
-    """A message on its way to any number of clients, encoded at most once per encoder."""
+class Outgoing:
+    """What is on its way to any number of clients, encoded at most once per encoder."""
 
-    __slots__ = ("_encoded", "content")
+    __slots__ = ("_bytes",)
+
+    def __init__(self) -> None:
+        self._bytes: dict[Encoder, bytes] = {}
+
+    def encoded(self, encoder: Encoder) -> bytes:
+        """Return the encoder's bytes."""
+        data = self._bytes.get(encoder)
+        if data is None:
+            data = self._bytes[encoder] = self._encode(encoder)
+        return data
+
+    def _encode(self, encoder: Encoder) -> bytes:
+        raise NotImplementedError
+
+
+class Message(Outgoing):
+    """One message."""
+
+    __slots__ = ("content",)
 
     def __init__(self, content: Content) -> None:
+        super().__init__()
         self.content = content
-        self._encoded: dict[Encoder, bytes] = {}
 
-    def encoded(self, encoder: Encoder) -> bytes:
-        """Return the encoder's bytes for this message."""
-        data = self._encoded.get(encoder)
-        if data is None:
-            data = self._encoded[encoder] = encoder(self)
-        return data
+    def _encode(self, encoder: Encoder) -> bytes:
+        return encoder(self)
 
 
-class Joined:
+class Joined(Outgoing):
     """Messages that go to the same clients one after the other, as one write to each."""
 
-    __slots__ = ("_encoded", "_messages")
+    __slots__ = ("_messages",)
 
     def __init__(self, messages: Sequence[Message]) -> None:
+        super().__init__()
         self._messages = messages
-        self._encoded: dict[Encoder, bytes] = {}
 
-    def encoded(self, encoder: Encoder) -> bytes:
-        """Return the encoder's bytes for all of them."""
-        data = self._encoded.get(encoder)
-        if data is None:
-            data = self._encoded[encoder] = b"".join([message.encoded(encoder) for message in self._messages])
-        return data
+    def _encode(self, encoder: Encoder) -> bytes:
+        return b"".join([message.encoded(encoder) for message in self._messages])
 
 
 def json_record(message: Message) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from localcloud.signalr.fan_out import MANY, MAX_HELD_BYTES, MAX_REST_SECONDS, FanOut
-from localcloud.signalr.protocol import Invocation, Joined, Message, json_record
+from localcloud.signalr.protocol import Invocation, Message, Outgoing, json_record
 
 
 class Client:
@@ -14,7 +14,7 @@ class Client:
     def __init__(self) -> None:
         self.writes: list[bytes] = []
 
-    def deliver(self, message: Message | Joined, /) -> None:
+    def deliver(self, message: Outgoing, /) -> None:
         self.writes.append(message.encoded(json_record))
 
 
@@ -91,7 +91,7 @@ def test_it_rests_for_as_long_as_writing_took_but_not_for_long(fan_out: FanOut[C
 
 def test_writing_counts_whether_it_happens_at_once_or_at_the_end_of_a_turn(fan_out: FanOut[Client], loop: Loop) -> None:
     class SlowClient(Client):
-        def deliver(self, message: Message | Joined, /) -> None:
+        def deliver(self, message: Outgoing, /) -> None:
             loop.now += 0.0001
 
     fan_out.send([SlowClient() for _ in range(MANY)], message("a"), 10)
@@ -147,7 +147,7 @@ def test_a_message_that_fails_does_not_take_others_with_it(
 
 def test_a_client_that_fails_does_not_take_others_with_it(fan_out: FanOut[Client]) -> None:
     class Broken(Client):
-        def deliver(self, message: Message | Joined, /) -> None:
+        def deliver(self, message: Outgoing, /) -> None:
             raise RuntimeError("broken")
 
     first, last = clients(2)
