@@ -63,7 +63,8 @@ export class CostTile {
     byId("cost-lines").replaceChildren(...estimate.lines.map((line) => row(line, estimate.currency)));
     setText(
       byId("cost-note"),
-      `List prices of ${estimate.compiled}, ${estimate.region}; an estimate, not an offer. enviromon cost tells more.`,
+      `Prices of ${estimate.compiled}, ${estimate.region}, not read from Azure: an estimate, not an offer. ` +
+        "enviromon cost tells more.",
     );
   }
 }

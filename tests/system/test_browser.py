@@ -136,7 +136,8 @@ def test_the_page_says_what_its_pace_would_cost_on_azure(browser, system, send, 
     expect(tile).to_contain_text("from 1 device to one dashboard")
     expect(tile.get_by_text("Does not fit the free tiers")).to_be_visible()
     tile.locator("summary").click()
-    expect(tile).to_contain_text(f"List prices of {load_prices().compiled}")
+    prices = load_prices()
+    expect(tile).to_contain_text(f"Prices of {prices.compiled}, {prices.region}, not read from Azure")
     assert violations(opened) == []
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
