@@ -211,7 +211,8 @@ class _Partition:
                 await self._save()
         finally:
             self.busy = False
-        if self._many and (seconds := rest(len(batch), self._trigger.most, self._loop.time() - started)):
+        seconds = rest(len(batch), self._trigger.most, self._loop.time() - started)
+        if self._many and seconds and not self.stopping:
             await asyncio.sleep(seconds)
         return self.position
 

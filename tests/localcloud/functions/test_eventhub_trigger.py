@@ -18,6 +18,7 @@ HUB = (
     'seen, running, most = [], 0, 0\n@app.event_hub_message_trigger(arg_name="events", connection="OrdersConnection", '
     'event_hub_name="orders", cardinality="many", data_type="binary"{more})\n'
 )
+LARGE_BATCHES = '{"version": "2.0", "extensions": {"eventHubs": {"maxEventBatchSize": 1000}}}'
 
 
 def write_app(directory: Path, body: str, *, more: str = "", host: str = '{"version": "2.0"}') -> Path:
@@ -144,29 +145,47 @@ def test_it_rests_after_a_large_batch_that_was_not_full() -> None:
     assert rest(1000, 1000, 0.01) == 0, "more are waiting than one batch holds"
 
 
-async def test_what_comes_while_it_rests_is_one_batch_and_a_stop_does_not_wait(
-    tmp_path: Path, make_shop: MakeShop, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+async def test_what_comes_while_it_rests_is_one_batch(
+    tmp_path: Path, make_shop: MakeShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eventhub_trigger, "LONGEST_REST_SECONDS", 60.0)
-    shop = await make_shop(
-        write_app(
-            tmp_path,
-            "async def f(events: List[func.EventHubEvent]):\n    await asyncio.sleep(1 if len(events) > 1 else 0)\n",
-            host='{"version": "2.0", "extensions": {"eventHubs": {"maxEventBatchSize": 1000}}}',
-        )
-    )
+    body = "async def f(events: List[func.EventHubEvent]): await asyncio.sleep(1 if len(events) > 1 else 0)"
+    shop = await make_shop(write_app(tmp_path, body, host=LARGE_BATCHES))
     await shop.send(*[b"x"] * eventhub_trigger.MANY_EVENTS)
     await until(lambda: len(shop.of("f")) == 1)
     for _ in range(3):
         await shop.send(b"y")
     await until(lambda: len(shop.of("f")) == 2)
     assert [invocation.count for invocation in shop.of("f")] == [eventhub_trigger.MANY_EVENTS, 3]
-    await shop.send(*[b"z"] * eventhub_trigger.MANY_EVENTS)
-    await until(lambda: len(shop.of("f")) == 3)
-    started = time.monotonic()
-    await shop.host.stop()
-    assert time.monotonic() - started < 0.9, "it would have rested for a second"
-    assert await log.checkpoint("$Default", 0) == 2 * eventhub_trigger.MANY_EVENTS + 2
+
+
+@pytest.mark.parametrize("when", ["it rests", "its function runs"])
+async def test_a_stop_does_not_wait_for_a_rest(
+    tmp_path: Path, make_shop: MakeShop, log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    resting = asyncio.Event()
+
+    def rest(*_: object) -> float:
+        resting.set()
+        return 60.0
+
+    monkeypatch.setattr(eventhub_trigger, "rest", rest)
+    body = (
+        "async def f(events: List[func.EventHubEvent]):\n    seen.append(0)\n    await gate.wait()\n"
+        "gate = asyncio.Event()\n"
+    )
+    shop = await make_shop(write_app(tmp_path, body, host=LARGE_BATCHES))
+    await shop.send(b"x")
+    await until(lambda: shop.app.seen)
+    async with asyncio.timeout(30):
+        if when == "it rests":
+            shop.app.gate.set()
+            await resting.wait()
+        stop = asyncio.create_task(shop.host._event_hubs[0].stop(grace=60))
+        await asyncio.sleep(0)
+        shop.app.gate.set()
+        await stop
+    assert await log.checkpoint("$Default", 0) == 0
 
 
 async def test_a_restarted_host_goes_on_after_the_checkpoint(make_shop: MakeShop, log: SqliteEventLog) -> None:
