@@ -65,10 +65,12 @@ class CachedCalibrations:
                 missing.append(device_id)
         if missing:
             read = await self._store.load(missing)
+            until = now + self._ttl
+            none = until, None
             for device_id in missing:
-                found[device_id] = read.get(device_id)
+                calibration = found[device_id] = read.get(device_id)
                 self._cached.pop(device_id, None)
-                self._cached[device_id] = now + self._ttl, found[device_id]
+                self._cached[device_id] = none if calibration is None else (until, calibration)
             while len(self._cached) > self._size:
                 del self._cached[next(iter(self._cached))]
         return found

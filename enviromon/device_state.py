@@ -254,6 +254,9 @@ class _Folding:
         return Folded(after, counted, self._failures)
 
 
+_NO_REJECTIONS: Final[dict[str, Rejections]] = {}  # one for all: an empty one is 64 bytes, and most states have none
+
+
 def succeed(
     state: DeviceState,
     stream: str,
@@ -267,7 +270,7 @@ def succeed(
 ) -> DeviceState:
     """Return the next state: with what it shows now, having read the stream up to `position` and counted so many."""
     positions, enqueued_time, removed_at = state.positions, state.enqueued_time, state.removed_at
-    rejections = with_refused(state.rejections, stream, refused) if refused else state.rejections
+    rejections = with_refused(state.rejections, stream, refused) if refused else state.rejections or _NO_REJECTIONS
     if position is not None:
         positions = _remembered({**positions, stream: position})
         if rejections:

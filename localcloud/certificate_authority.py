@@ -1,11 +1,13 @@
-"""X.509 itself: a name-constrained authority and server certificates. Imported only to issue (see certificates.py).
+"""X.509 itself: a name-constrained authority and server certificates.
 
-Names are host names or addresses as `certificates.normal_name` writes them; times are UTC.
+A program of its own (see certificates.py): reads an Order as JSON, writes a Delivery as JSON. Names are host names or
+addresses as `certificates.normal_name` writes them; times are UTC.
 """
 
 import datetime as dt
 import ipaddress
 import secrets
+import sys
 from collections.abc import Collection, Iterable
 
 import msgspec
@@ -13,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from localcloud.certificate_order import RENEW_BEFORE, Delivery, Order, Pem
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
@@ -31,22 +35,34 @@ class Issued(msgspec.Struct, frozen=True):
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
-    def certificate_pem(self) -> bytes:
-        """Return the certificate as PEM."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    def key_pem(self) -> bytes:
-        """Return the key as unencrypted PKCS 8 PEM: write it to a private file."""
-        return self.key.private_bytes(
+    def pem(self) -> Pem:
+        """Return both as PEM, the key as unencrypted PKCS 8."""
+        key = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
+        return Pem(self.certificate.public_bytes(serialization.Encoding.PEM), key)
 
 
-def load(certificate_pem: bytes, key_pem: bytes) -> Issued | None:
+def deliver(order: Order) -> Delivery:
+    """Issue a server certificate, by the authority at hand where it may still speak for all the names."""
+    now = dt.datetime.fromtimestamp(order.now, dt.UTC)
+    old = load(order.authority) if order.authority else None
+    if old is None or old.certificate.not_valid_after_utc - RENEW_BEFORE <= now or not permits(old, order.names):
+        old = None
+    authority = old or new_authority(order.names, now)
+    server = issue_server(authority, order.names, now)
+    return Delivery(
+        authority=None if old else authority.pem(),
+        server=server.pem(),
+        renew_at=(server.certificate.not_valid_after_utc - RENEW_BEFORE).timestamp(),
+    )
+
+
+def load(pem: Pem) -> Issued | None:
     """Read a pair; None where either is unreadable or they do not belong together."""
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
-        key = serialization.load_pem_private_key(key_pem, None)
+        certificate = x509.load_pem_x509_certificate(pem.certificate)
+        key = serialization.load_pem_private_key(pem.key, None)
     except (ValueError, TypeError):
         return None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
@@ -156,3 +172,7 @@ def _is_within(name: str, domains: Iterable[str], networks: Iterable[object]) ->
         for network in networks
         if isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network) and network.version == address.version
     )
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgspec.json.encode(deliver(msgspec.json.decode(sys.stdin.buffer.read(), type=Order))))

@@ -7,11 +7,10 @@
    It is replaced, and devices must then trust the new one, only where a name lies beyond its constraints, its key is
    gone when something must be issued, or it nears its own end.
 3. Browsers' rules: at most 397 days, serverAuth, SAN, key identifiers. EC P-256: every client knows it.
-4. `cryptography` costs a start some 100 ms, so it is imported only to issue. What was issued is noted in issued.json,
-   with the digest of the files that the note speaks of.
+4. `cryptography` costs 100 ms and 11 MB, so another process loads it, and only to issue. What was issued is noted in
+   issued.json, with the digest of the files that the note speaks of.
 """
 
-import datetime as dt
 import fcntl
 import hashlib
 import ipaddress
@@ -19,25 +18,26 @@ import logging
 import os
 import re
 import ssl
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from localcloud.certificate_order import Delivery, Order, Pem
 from localcloud.private_files import write_private
 
-if TYPE_CHECKING:
-    from localcloud.certificate_authority import Issued
-
-# A server that starts once in four months never shows a certificate that has ended.
-RENEW_BEFORE = dt.timedelta(days=120)
 ALWAYS_CERTIFIED = ("localhost", "127.0.0.1", "::1")
 
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _logger = logging.getLogger(__name__)
+
+
+class CertificateError(OSError):
+    """The program that issues certificates failed; the operator must act on the sentence."""
 
 
 class Certificates(msgspec.Struct, frozen=True):
@@ -54,20 +54,30 @@ class _Note(msgspec.Struct, frozen=True):
     digest: str
 
 
+def certificate_files(directory: Path) -> Certificates:
+    """Return where the files of a directory are, or will be."""
+    return Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+
+
 def ensure_certificates(
     directory: Path, hostnames: Sequence[str], *, clock: Callable[[], float] = time.time
 ) -> Certificates:
     """Return certificates that hold for localhost and every given host name or address, issuing what is missing.
 
-    Processes that race end with the same files. Raises ValueError for what is no host name, OSError as it comes.
+    Processes that race end with the same files. Raises ValueError for what is no host name, CertificateError, OSError.
     """
-    wanted = [normal_name(name) for name in (*ALWAYS_CERTIFIED, *hostnames)]
-    files = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    files = certificate_files(directory)
     with _locked(directory):
-        note = _read_note(directory, files)
-        if note is None or note.renew_at <= clock() or not set(wanted) <= set(note.names):
-            _issue(directory, files, list(dict.fromkeys([*wanted, *(note.names if note else ())])), clock())
+        if not are_certified(directory, hostnames, clock=clock):
+            note = _read_note(directory, files)
+            _issue(directory, files, [*dict.fromkeys([*_wanted(hostnames), *(note.names if note else ())])], clock())
     return files
+
+
+def are_certified(directory: Path, hostnames: Sequence[str], *, clock: Callable[[], float] = time.time) -> bool:
+    """Say whether a directory has certificates that hold for all these names. Raises ValueError, OSError."""
+    note = _read_note(directory, certificate_files(directory))
+    return note is not None and clock() < note.renew_at and set(_wanted(hostnames)) <= set(note.names)
 
 
 def server_ssl_context(certificates: Certificates) -> ssl.SSLContext:
@@ -92,6 +102,10 @@ def normal_name(name: str) -> str:
     return lower
 
 
+def _wanted(hostnames: Sequence[str]) -> list[str]:
+    return [normal_name(name) for name in (*ALWAYS_CERTIFIED, *hostnames)]
+
+
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(name.strip("[]").partition("%")[0])
@@ -99,43 +113,41 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _issue(directory: Path, files: Certificates, names: Sequence[str], now: float) -> None:
-    from localcloud import certificate_authority as x509  # noqa: PLC0415 - costs 100 ms, see the rules above
-
-    start = dt.datetime.fromtimestamp(now, dt.UTC)
-    authority = _usable_authority(directory, files, names, start)
-    if authority is None:
+def _issue(directory: Path, files: Certificates, names: list[str], now: float) -> None:
+    delivery = _delivered(Order(names, now, _authority(directory, files)))
+    if delivery.authority is not None:
         is_first = not files.ca_file.exists()
-        authority = x509.new_authority(names, start)
-        write_private(directory / "ca.key", authority.key_pem())
-        write_private(files.ca_file, authority.certificate_pem())
+        write_private(directory / "ca.key", delivery.authority.key)
+        write_private(files.ca_file, delivery.authority.certificate)
         _logger.log(
             logging.INFO if is_first else logging.WARNING,
             "made a new certificate authority%s: give %s to devices and browsers, they trust no other",
             "" if is_first else ", for the old one has ended, lost its key or may not speak for a name",
             files.ca_file,
         )
-    server = x509.issue_server(authority, names, start)
-    write_private(files.key_file, server.key_pem())
-    write_private(files.certificate_file, server.certificate_pem())
-    renew_at = (server.certificate.not_valid_after_utc - RENEW_BEFORE).timestamp()
-    note = _Note(names=list(names), renew_at=renew_at, digest=_digest(files))
+    write_private(files.key_file, delivery.server.key)
+    write_private(files.certificate_file, delivery.server.certificate)
+    note = _Note(names=names, renew_at=delivery.renew_at, digest=_digest(files))
     write_private(directory / "issued.json", msgspec.json.encode(note))
     _logger.info("issued a server certificate for %s", ", ".join(names))
 
 
-def _usable_authority(
-    directory: Path, files: Certificates, names: Collection[str], now: dt.datetime
-) -> "Issued | None":
-    from localcloud import certificate_authority as x509  # noqa: PLC0415
-
+def _authority(directory: Path, files: Certificates) -> Pem | None:
     try:
-        authority = x509.load(files.ca_file.read_bytes(), (directory / "ca.key").read_bytes())
+        return Pem(files.ca_file.read_bytes(), (directory / "ca.key").read_bytes())
     except FileNotFoundError:
         return None
-    if authority is None or authority.certificate.not_valid_after_utc - RENEW_BEFORE <= now:
-        return None
-    return authority if x509.permits(authority, names) else None
+
+
+def _delivered(order: Order) -> Delivery:
+    command = [sys.executable, "-m", "localcloud.certificate_authority"]
+    ran = subprocess.run(command, input=msgspec.json.encode(order), capture_output=True, check=False)  # noqa: S603
+    if ran.returncode:
+        why = ran.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise CertificateError(
+            f"no certificate could be issued ({why}): see to the installation, cryptography above all"
+        )
+    return msgspec.json.decode(ran.stdout, type=Delivery)
 
 
 def _read_note(directory: Path, files: Certificates) -> _Note | None:

@@ -20,7 +20,13 @@ import msgspec
 from aiohttp import web
 
 from localcloud.addresses import addresses_of, is_free, is_loopback, is_unspecified, listening
-from localcloud.certificates import ALWAYS_CERTIFIED, Certificates, ensure_certificates, server_ssl_context
+from localcloud.certificates import (
+    ALWAYS_CERTIFIED,
+    are_certified,
+    certificate_files,
+    ensure_certificates,
+    server_ssl_context,
+)
 from localcloud.data_directory import describe_running
 from localcloud.exposition import exposition
 from localcloud.faults.injector import FaultCounts, FaultInjector
@@ -111,7 +117,7 @@ class LocalCloud:
         self.hub: HubServer
         self.signalr: SignalRServer
         self.workers: WorkerPool | None = None
-        self.certificates: Certificates
+        self.certificates = certificate_files(settings.data / "certificates")
         self.ports: dict[str, int] = {}
 
     async def start(self) -> None:
@@ -130,19 +136,20 @@ class LocalCloud:
             _logger.warning("faults happen on purpose: %s", "; ".join(self._plan.describe()) or "none")
             self._fault_counts = FaultCounts()
             self._stack.callback(self._fault_counts.close)
-        self.certificates = ensure_certificates(settings.data / "certificates", self._names)
-        tls = server_ssl_context(self.certificates)
-        keys = load_or_create_keys(settings.data / "keys.json")
-        page_tls = tls if settings.tls else None
+        securing = asyncio.create_task(self._secure(), name="certificates")
         try:
+            keys = load_or_create_keys(settings.data / "keys.json")
+            page_tls = await securing if settings.tls else None
             await self._start_signalr(keys, page_tls)
             log = self._log = await SqliteEventLog.open(settings.data, partitions=settings.partitions)
             self._stack.push_async_callback(log.close)
             self._load_app(log, keys)
+            tls = await securing
             await self._start_functions(log, keys)
             await self._start_hub(log, keys, tls)
             await self._serve("http", self.host.web_app, settings.http_port, page_tls)
         except BaseException:
+            securing.cancel()
             await self._stack.aclose()
             raise
         renewal = asyncio.create_task(self._renew_certificates(tls), name="certificates")
@@ -200,6 +207,13 @@ class LocalCloud:
     @property
     def _scheme(self) -> str:
         return "https" if self._settings.tls else "http"
+
+    async def _secure(self) -> ssl.SSLContext:
+        """See to certificates; beside the rest of a start, since to issue the first ones takes nearly as long."""
+        directory = self._settings.data / "certificates"
+        if not are_certified(directory, self._names):  # in a thread even this took 30 ms beside the rest
+            await asyncio.to_thread(ensure_certificates, directory, self._names)
+        return server_ssl_context(self.certificates)
 
     async def _renew_certificates(self, tls: ssl.SSLContext) -> None:
         """Look now and then whether the certificate nears its end: a cloud may run for years.

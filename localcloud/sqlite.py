@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 BUSY_TIMEOUT_SECONDS = 10.0
+_CACHE_KIB = 256  # per connection; what is not there is in the system's cache
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -110,6 +111,7 @@ def _connect(
         try:
             connection.execute("PRAGMA journal_mode=WAL").fetchall()
             connection.execute(f"PRAGMA synchronous={synchronous}")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             _migrate(connection, path, migrations)
             if check:
                 _check(connection)

@@ -8,6 +8,7 @@ EventHubTriggerBindingStrategy.cs of Azure/azure-sdk-for-net.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from azure.functions import EventHubEvent
@@ -146,7 +147,7 @@ def _reformatted(event: "StoredEvent") -> bytes:
 
 def _iot_hub_metadata(envelope: "Envelope") -> dict[str, str]:
     cut = len(_IOT_HUB)
-    return {key[cut:]: value for key, value in envelope.system_properties.items() if key.startswith(_IOT_HUB)}
+    return {intern(key[cut:]): value for key, value in envelope.system_properties.items() if key.startswith(_IOT_HUB)}
 
 
 def _json_time(when: datetime) -> str:

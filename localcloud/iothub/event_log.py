@@ -183,6 +183,7 @@ class SqliteEventLog:
     async def wait(self, partition: int, after: int) -> None:
         """See EventLog. An append of this process wakes at once, one of another at its `notice` or within 0.25 s."""
         while self._ends[partition] <= after + 1:
+            self._recent[partition].read = []
             appended = self._appended[partition]
             if self._writer is not None:
                 await appended.wait()

@@ -80,13 +80,15 @@ class GroupCommit:
         while not (self._closing and not self._waiting):
             await self._submitted.wait()
             self._submitted.clear()
-            if not self._waiting:
-                continue
-            batch, waiting, size = self._queue, self._waiting, self._queued_bytes
-            self._queue, self._waiting, self._queued_bytes = {}, [], 0
-            await self._append(batch)
-            self._pending_bytes -= size
-            self._acknowledge(waiting)
+            if self._waiting:
+                await self._commit()  # whose variables end with it: nothing holds a batch until the next one
+
+    async def _commit(self) -> None:
+        batch, waiting, size = self._queue, self._waiting, self._queued_bytes
+        self._queue, self._waiting, self._queued_bytes = {}, [], 0
+        await self._append(batch)
+        self._pending_bytes -= size
+        self._acknowledge(waiting)
 
     async def close(self) -> None:
         """Let `run` end as soon as everything submitted is durable; it keeps trying while the log fails."""

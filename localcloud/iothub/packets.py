@@ -143,7 +143,7 @@ class Decoder:
     def __init__(self, max_packet_bytes: int) -> None:
         self.max_packet_bytes = max_packet_bytes
         self.turn_bytes = 1 << 30
-        self._buffer = bytearray()
+        self._buffer: bytearray | bytes = b""  # a bytearray, 56 bytes, only while something is unfinished
         self._needed = 0
         self._dead = False
         self.has_more = False
@@ -163,7 +163,7 @@ class Decoder:
             if len(self._buffer) < self._needed:
                 return []
             data = bytes(self._buffer)
-            self._buffer.clear()
+            self._buffer = b""
         packets: list[Packet] = []
         try:
             end = self._decode(data, packets.append)
@@ -171,16 +171,17 @@ class Decoder:
             self._dead = True
             packets.append(error.packet)
         else:
-            self._buffer += data[end:]
+            if end < len(data):
+                self._buffer = bytearray(data[end:])
         return packets
 
     def keep(self, data: bytes) -> None:
         """Hold a read back for the next `feed`."""
-        self._buffer += data
+        self._buffer = bytearray(self._buffer + data)
 
     def drop(self) -> None:
         """Forget what is held: the stream is over."""
-        self._buffer.clear()
+        self._buffer = b""
         self._dead = True
 
     @property

@@ -35,6 +35,8 @@ from localcloud.iothub.packets import (
 from localcloud.iothub.topics import TWIN_RESPONSE_FILTER, DeviceTopics, ForeignTopicError, TwinRequest, twin_response
 
 _NOT_IMPLEMENTED = 501
+_NO_SUBSCRIPTIONS: Mapping[str, int] = {}
+_NO_ENVELOPES: dict[bytes, Envelope] = {}
 # Measured in CPython 3.11 (tracemalloc): 290 bytes without properties, 140 for each beside its text, which may take
 # four bytes a character.
 _ENVELOPE_BYTES, _PROPERTY_BYTES, _CHARACTER_BYTES = 300, 150, 4
@@ -111,11 +113,13 @@ class Session:
         "_cached_bytes",
         "_connect",
         "_decoder",
+        "_envelope",
         "_envelopes",
         "_is_kept",
         "_limits",
         "_state",
         "_subscriptions",
+        "_topic",
         "_topics",
         "_will",
     )
@@ -126,10 +130,12 @@ class Session:
         self._state = _State.WAITING
         self._connect: Connect | None = None
         self._topics: DeviceTopics
-        self._subscriptions: dict[str, int] = {}
+        self._subscriptions: Mapping[str, int] = _NO_SUBSCRIPTIONS
         self._is_kept = False
         self._will: Event | None = None
-        self._envelopes: dict[bytes, Envelope] = {}
+        self._topic: bytes | None = None  # the first one and its envelope: most devices have no other
+        self._envelope: Envelope
+        self._envelopes = _NO_ENVELOPES
         self._cached_bytes = 0
 
     def receive(self, data: bytes, turn_bytes: int = 1 << 30) -> list[Action]:
@@ -199,14 +205,14 @@ class Session:
         size, limit = 0, self._limits.message_bytes
         for packet in chain.from_iterable(map(self._unrolled, received)):
             if type(packet) is Publishes:
-                events += map(Event, repeat(self._envelopes[packet.topic]), packet.payloads)
+                events += map(Event, repeat(cast("Envelope", self._known(packet.topic))), packet.payloads)
                 pubacks += packet.packet_ids
                 size += sum(map(len, packet.payloads)) + len(packet.topic) * len(packet.payloads)
             elif type(packet) is not Publish or packet.qos > 1 or self._state is not _State.OPEN:
                 actions += self._handle(packet)
             else:
                 weight = len(packet.payload) + len(packet.topic)
-                known = None if packet.retain or weight > limit else self._envelopes.get(packet.topic)
+                known = None if packet.retain or weight > limit else self._known(packet.topic)
                 meaning = known or self._resolve(packet, weight)
                 if type(meaning) is Envelope and known is None:
                     size += _bytes_of(packet.topic, meaning)
@@ -228,7 +234,7 @@ class Session:
         """Return the packet, or its PUBLISHes one by one where the cache does not know them or one may be too large."""
         if type(packet) is not Publishes or (
             self._state is _State.OPEN
-            and packet.topic in self._envelopes
+            and self._known(packet.topic) is not None
             and max(map(len, packet.payloads)) + len(packet.topic) <= self._limits.message_bytes
         ):
             return (packet,)
@@ -236,7 +242,7 @@ class Session:
 
     def _resolve(self, packet: Publish, weight: int) -> Envelope | list[Action]:
         """Find out what a PUBLISH means that the cache does not know."""
-        size = weight - self._topics.prefix_bytes
+        size = weight - len(self._topics.prefix)
         if size > self._limits.message_bytes:
             return self._close(Reason.OVERSIZED, f"a message of {size} bytes")
         try:
@@ -251,14 +257,22 @@ class Session:
             return [Send(packets.encode_publish(twin_response(_NOT_IMPLEMENTED, meaning.request_id), b""))]
         return []
 
+    def _known(self, topic: bytes) -> Envelope | None:
+        return self._envelope if topic == self._topic else self._envelopes.get(topic)
+
     def _cache(self, topic: bytes, envelope: Envelope) -> None:
         size = _bytes_of(topic, envelope)
         if self._cached_bytes + size > self._limits.cached_topic_bytes:
-            self._envelopes.clear()
-            self._cached_bytes = 0
-        if size <= self._limits.cached_topic_bytes:
+            self._topic, self._envelopes, self._cached_bytes = None, _NO_ENVELOPES, 0
+        if size > self._limits.cached_topic_bytes:
+            return
+        self._cached_bytes += size
+        if self._topic is None:
+            self._topic, self._envelope = topic, envelope
+        elif self._envelopes is _NO_ENVELOPES:
+            self._envelopes = {topic: envelope}
+        else:
             self._envelopes[topic] = envelope
-            self._cached_bytes += size
 
     def _handle(self, packet: Packet) -> list[Action]:
         if isinstance(packet, Malformed):
@@ -288,7 +302,7 @@ class Session:
             for name, qos in packet.filters
         ]
         granted = {name: code for (name, _), code in zip(packet.filters, codes, strict=True) if code in (0, 1)}
-        return self._change(self._subscriptions | granted, packets.encode_suback(packet.packet_id, codes))
+        return self._change({**self._subscriptions, **granted}, packets.encode_suback(packet.packet_id, codes))
 
     def _unsubscribe(self, packet: Unsubscribe) -> list[Action]:
         if len(packet.filters) > self._limits.filters:

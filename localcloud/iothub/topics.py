@@ -10,6 +10,7 @@ Sources: learn.microsoft.com, "Communicate with your IoT hub using the MQTT prot
 messages"; azure-iot-device 2.14.
 """
 
+from sys import intern
 from urllib.parse import unquote
 
 import msgspec
@@ -39,6 +40,7 @@ SYSTEM_PROPERTIES = {
     CREATION_TIME: CREATION_TIME,
 }
 _TWIN_REQUESTS = (b"$iothub/twin/GET/?", b"$iothub/twin/PATCH/properties/reported/?")
+_NO_PROPERTIES: dict[str, str] = {}
 _METHOD_RESPONSE = b"$iothub/methods/res/"
 
 
@@ -59,19 +61,18 @@ class MethodResponse(msgspec.Struct, frozen=True):
 class DeviceTopics:
     """What one authenticated device may publish and subscribe to. Made per connection, most of which are idle."""
 
-    __slots__ = ("_auth_method", "_device_id", "_generation_id", "_limits", "_prefix")
+    __slots__ = ("_auth_method", "_device_id", "_generation_id", "_limits")
 
     def __init__(self, device_id: str, generation_id: str, auth_method: str, limits: HubLimits) -> None:
         self._device_id = device_id
         self._generation_id = generation_id
         self._auth_method = auth_method
         self._limits = limits
-        self._prefix = f"devices/{device_id}/messages/events/".encode()
 
     @property
-    def prefix_bytes(self) -> int:
-        """Return the length of what every topic of this device's telemetry begins with."""
-        return len(self._prefix)
+    def prefix(self) -> bytes:
+        """Return what every topic of this device's telemetry begins with."""
+        return f"devices/{self._device_id}/messages/events/".encode()
 
     def may_subscribe(self, topic_filter: str) -> bool:
         """Say whether the hub grants this filter."""
@@ -81,8 +82,9 @@ class DeviceTopics:
         """Return what a publish to the topic means. Raises ForeignTopicError."""
         if len(topic) > self._limits.topic_bytes:
             raise ForeignTopicError(f"a topic of {len(topic)} bytes")
-        if topic.startswith(self._prefix) or topic == self._prefix[:-1]:
-            return self._envelope(topic[len(self._prefix) :], retain=retain)
+        telemetry = self.prefix
+        if topic.startswith(telemetry) or topic == telemetry[:-1]:
+            return self._envelope(topic[len(telemetry) :], retain=retain)
         for prefix in _TWIN_REQUESTS:
             if topic.startswith(prefix):
                 return TwinRequest(_request_id(topic[len(prefix) :]))
@@ -110,10 +112,10 @@ class DeviceTopics:
             if known is None:
                 properties[name] = value
             else:
-                system[known] = value
+                system[known] = intern(value)  # what most devices say, their content type, is kept once
         if retain:
             properties["mqtt-retain"] = "true"
-        return Envelope(system, properties)
+        return Envelope(system, properties or _NO_PROPERTIES)
 
 
 def twin_response(status: int, request_id: str) -> str:

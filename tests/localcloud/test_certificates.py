@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from localcloud import certificate_authority as authority
-from localcloud.certificates import Certificates, ensure_certificates, normal_name, server_ssl_context
+from localcloud.certificate_order import Pem
+from localcloud.certificates import CertificateError, Certificates, ensure_certificates, normal_name, server_ssl_context
 from localcloud.cloud import CloudSettings, LocalCloud
 
 NOW = dt.datetime.now(dt.UTC)
@@ -82,11 +83,11 @@ def test_a_name_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
 
 def test_the_authority_cannot_vouch_for_a_public_name(tmp_path: Path) -> None:
     made = ensure_certificates(tmp_path, [])
-    stolen = authority.load(made.ca_file.read_bytes(), (tmp_path / "ca.key").read_bytes())
+    stolen = authority.load(Pem(made.ca_file.read_bytes(), (tmp_path / "ca.key").read_bytes()))
     assert stolen is not None
     forged = authority.issue_server(stolen, ["example.com"], NOW)
-    made.certificate_file.write_bytes(forged.certificate_pem())
-    made.key_file.write_bytes(forged.key_pem())
+    made.certificate_file.write_bytes(forged.pem().certificate)
+    made.key_file.write_bytes(forged.pem().key)
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
         handshake(made, "example.com", ssl.TLSVersion.TLSv1_3)
 
@@ -157,6 +158,26 @@ def test_lost_or_torn_files_are_made_anew(tmp_path: Path, lost: str, content: by
     (tmp_path / lost).unlink() if content is None else (tmp_path / lost).write_bytes(content)
     made = ensure_certificates(tmp_path, ["box.local", "next.local"])
     assert handshake(made, "next.local", ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+
+
+def test_who_issues_does_not_load_cryptography_which_would_stay_in_memory(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from localcloud.certificates import ensure_certificates\n"
+        f"ensure_certificates(Path({str(tmp_path)!r}), []); sys.exit('cryptography' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert (tmp_path / "ca.pem").exists()
+
+
+def test_an_issuer_that_fails_is_told_of_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'No module named cryptography' >&2; exit 1\n")
+    broken.chmod(0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(broken))
+        with pytest.raises(CertificateError, match=r"\(No module named cryptography\)"):
+            ensure_certificates(tmp_path / "certificates", [])
+    assert handshake(ensure_certificates(tmp_path / "certificates", []), "localhost", ssl.TLSVersion.TLSv1_3)
 
 
 def test_every_file_is_private(tmp_path: Path) -> None:

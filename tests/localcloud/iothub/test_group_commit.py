@@ -1,6 +1,8 @@
 import asyncio
 import contextlib
+import gc
 import sqlite3
+import weakref
 from functools import partial
 
 import pytest
@@ -154,3 +156,23 @@ async def test_closing_stores_what_was_submitted_before(log):
     async with committing(log) as commits:
         submit(commits, 0, events(b"a"), partial(acknowledged.append, "a"))
     assert acknowledged == ["a"]
+
+
+async def test_nothing_holds_a_batch_that_is_durable(log):
+    """Ten thousand devices' last messages would stay in memory until the next one comes."""
+
+    class OnDurable:
+        is_called = False
+
+        def __call__(self):
+            type(self).is_called = True
+
+    on_durable = OnDurable()
+    alive = weakref.ref(on_durable)
+    async with committing(log) as commits:
+        submit(commits, 0, events(b"a"), on_durable)
+        del on_durable
+        await until(lambda: OnDurable.is_called)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert alive() is None
