@@ -108,7 +108,8 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self._last_heard = self._loop.time()
             self.perform(self._session.receive(data, self._turn_bytes()))
-            self._hold(len(data))
+            if self._held or self._session.held_bytes:
+                self._hold(len(data))
 
     def eof_received(self) -> None:
         """Close the transport: a half-open connection has no use here."""
@@ -164,7 +165,8 @@ class Connection(asyncio.Protocol):
                 self.answer(b"".join(answers))
                 self.close(action.reason, action.detail)
                 return
-        self.answer(b"".join(answers))
+        if answers:
+            self.answer(b"".join(answers))
         if self._session.has_more and not self._pause & Pause.TURN:
             self.pause(Pause.TURN)
             self._loop.call_soon(self._take_turn)

@@ -48,17 +48,13 @@ class GroupCommit:
         self._queue: dict[int, list[Event]] = {}
         self._waiting: list[Callable[[], None]] = []
         self._queued_bytes = 0
-        self._pending_bytes = 0
+        self.pending_bytes = 0
+        """How much is submitted and not durable; read-only to others."""
         self._full = False
         self._closing = False
         self._submitted = asyncio.Event()
         self._run_id = os.urandom(8)
         self._commits = count()
-
-    @property
-    def pending_bytes(self) -> int:
-        """Return how much is submitted and not durable."""
-        return self._pending_bytes
 
     def submit(self, partition: int, events: list[Event], size: int, on_durable: Callable[[], None]) -> None:
         """Queue events that hold `size` bytes, bodies, topics and properties together.
@@ -69,9 +65,9 @@ class GroupCommit:
         self._waiting.append(on_durable)
         size += _EVENT_OVERHEAD_BYTES * len(events)
         self._queued_bytes += size
-        self._pending_bytes += size
+        self.pending_bytes += size
         self._submitted.set()
-        if self._pending_bytes > self._max_pending_bytes and not self._full:
+        if self.pending_bytes > self._max_pending_bytes and not self._full:
             self._full = True
             self._on_full()
 
@@ -87,7 +83,7 @@ class GroupCommit:
         batch, waiting, size = self._queue, self._waiting, self._queued_bytes
         self._queue, self._waiting, self._queued_bytes = {}, [], 0
         await self._append(batch)
-        self._pending_bytes -= size
+        self.pending_bytes -= size
         self._acknowledge(waiting)
 
     async def close(self) -> None:
@@ -120,7 +116,7 @@ class GroupCommit:
                 on_durable()
             except Exception:
                 _logger.exception("an acknowledgement failed")
-        if self._full and self._pending_bytes < self._max_pending_bytes // 2:
+        if self._full and self.pending_bytes < self._max_pending_bytes // 2:
             self._full = False
             self._on_room()
 

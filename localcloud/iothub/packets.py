@@ -214,22 +214,22 @@ class Decoder:
                 if first == _CONNECT or others == TURN:
                     turn_end = position
                 continue
-            if first == _STEADY and self._topic and data.startswith(self._topic, start):
-                run, run_end = self._run(data, position, turn_end)
-                if run.packet_ids:
-                    found(run)
-                    position = run_end
-                    continue
+            is_steady = first == _STEADY and self._topic and data.startswith(self._topic, start)
+            if is_steady and stop < turn_end and (run := self._run(data, position, turn_end)):
+                publishes, position = run
+                found(publishes)
+                continue
             publish = _decode_publish(header, data, start, stop)
-            self._topic = len(publish.topic).to_bytes(2, "big") + publish.topic if first == _STEADY else b""
+            if not is_steady:
+                self._topic = len(publish.topic).to_bytes(2, "big") + publish.topic if first == _STEADY else b""
             found(publish)
             position = stop
         self.has_more = turn_end <= position < end
         self._needed = 0
         return position
 
-    def _run(self, data: bytes, position: int, turn_end: int) -> tuple[Publishes, int]:
-        """Decode the whole PUBLISHes of the steady topic that follow one another; return them and where they end.
+    def _run(self, data: bytes, position: int, turn_end: int) -> tuple[Publishes, int] | None:
+        """Decode the whole PUBLISHes of the steady topic in a row; return them and where they end, or None.
 
         Whatever is not plainly one more of them ends the run, and the general decoder has the word on it.
         """
@@ -252,7 +252,7 @@ class Decoder:
             packet_ids.append(packet_id)
             payloads.append(data[fields + 2 : stop])
             position = stop
-        return Publishes(topic[2:], payloads, packet_ids), position
+        return (Publishes(topic[2:], payloads, packet_ids), position) if packet_ids else None
 
 
 def encode_connack(code: int, *, session_present: bool = False) -> bytes:
@@ -262,6 +262,8 @@ def encode_connack(code: int, *, session_present: bool = False) -> bytes:
 
 def encode_pubacks(packet_ids: Sequence[int]) -> bytes:
     """Return the PUBACKs of these ids, joined, in order."""
+    if len(packet_ids) == 1:
+        return (_PUBACK_HEADER | packet_ids[0]).to_bytes(4, "big")
     return struct.pack(f">{len(packet_ids)}I", *[_PUBACK_HEADER | packet_id for packet_id in packet_ids])
 
 

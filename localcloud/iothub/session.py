@@ -8,7 +8,7 @@ shell carries out actions in their order; after a Close there are no more.
 those of earlier Commits (4.6.0-2). Nothing else writes a PUBACK.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from itertools import chain, repeat
 from typing import Any, ClassVar, cast
@@ -197,13 +197,14 @@ class Session:
         connect, self._connect = self._connect, None
         return connect
 
-    def _run(self, received: Iterable[Packet]) -> list[Action]:
+    def _run(self, received: Sequence[Packet]) -> list[Action]:
         """Take packets in order. PUBLISH, the hot path, is handled here; all its events go into one Commit."""
         actions: list[Action] = []
         events: list[Event] = []
         pubacks: list[int] = []
         size, limit = 0, self._limits.message_bytes
-        for packet in chain.from_iterable(map(self._unrolled, received)):
+        is_single = len(received) == 1 and type(received[0]) is Publish
+        for packet in received if is_single else chain.from_iterable(map(self._unrolled, received)):
             if type(packet) is Publishes:
                 events += map(Event, repeat(cast("Envelope", self._known(packet.topic))), packet.payloads)
                 pubacks += packet.packet_ids

@@ -143,7 +143,7 @@ async def test_a_flood_beyond_the_disks_speed_fills_a_bound_and_a_quiet_device_k
             start = time.perf_counter()
             assert (await quiet.ask(mqtt.publish(events("quiet"), b"x", number)))[0] == 0x40
             waits.append(time.perf_counter() - start)
-            most = max(most, hub.server._group_commit._pending_bytes)
+            most = max(most, hub.server._group_commit.pending_bytes)
             assert not hub.server._is_full
         for flood in floods:
             flood.cancel()
