@@ -174,16 +174,19 @@ class SqliteEventLog:
         start = after + 1
         if start >= self._ends[partition] and self._writer is not None:
             return []
-        blocks = self._recent[partition].since(start)
+        recent = self._recent[partition]
+        blocks = recent.since(start)
         if not blocks:
             blocks = await _in(self._threads.read, lambda: self._reader.blocks(partition, start, limit))
-            self._recent[partition].read = blocks[-1:]
-        return list(islice(chain.from_iterable(block.stored(start, limit) for block in blocks), limit))
+            recent.from_file = blocks[-1:]
+        events = list(islice(chain.from_iterable(block.stored(start, limit) for block in blocks), limit))
+        if events and events[-1].sequence_number + 1 == blocks[-1].end:
+            recent.forget(blocks[-1])
+        return events
 
     async def wait(self, partition: int, after: int) -> None:
         """See EventLog. An append of this process wakes at once, one of another at its `notice` or within 0.25 s."""
         while self._ends[partition] <= after + 1:
-            self._recent[partition].read = []
             appended = self._appended[partition]
             if self._writer is not None:
                 await appended.wait()
@@ -234,7 +237,7 @@ class _RecentBlocks:
     def __init__(self) -> None:
         self._tail: deque[Block] = deque()
         self._bytes = 0
-        self.read: list[Block] = []
+        self.from_file: list[Block] = []
 
     def extend(self, run: Sequence[Block]) -> None:
         if self._tail and self._tail[-1].end != run[0].first:  # an append between them was cancelled
@@ -250,7 +253,12 @@ class _RecentBlocks:
         if self._tail and start >= self._tail[0].first:
             found = list(takewhile(lambda block: block.end > start, reversed(self._tail)))
             return found[::-1]
-        return [block for block in self.read if block.first <= start < block.end]
+        return [block for block in self.from_file if block.first <= start < block.end]
+
+    def forget(self, finished: Block) -> None:
+        """Drop the block from the file if it is this one, which somebody has read to its end."""
+        if self.from_file and self.from_file[0] is finished:
+            self.from_file = []
 
 
 async def _in(executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:

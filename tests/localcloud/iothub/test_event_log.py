@@ -263,6 +263,28 @@ async def test_readers_of_several_groups_see_the_same_while_it_is_written(log):
     assert await asyncio.gather(*consumers) == [expected] * 3
 
 
+async def test_a_reader_that_is_behind_reads_each_block_of_the_file_once_and_it_does_not_stay(log, monkeypatch):
+    """Also while another keeps up: a block may hold 4,096 events, of which a small batch takes a hundred."""
+    await log.append(batch_id(0), {0: events(*[b"old"] * 400)})
+    for number in range(1, 101):  # more than are remembered
+        await log.append(batch_id(number), {0: events(b"newer")})
+    from_file = log._reader.blocks
+    reads = []
+
+    def blocks(partition, start, limit):
+        reads.append(start)
+        return from_file(partition, start, limit)
+
+    monkeypatch.setattr(log._reader, "blocks", blocks)
+    behind, newest = -1, 499
+    while behind < 399:
+        behind = (await log.read(0, behind, 50))[-1].sequence_number
+        assert bodies(await log.read(0, newest - 1, 50)) == [b"newer"]
+    assert behind == 399
+    assert reads == [0]
+    assert log._recent[0].from_file == []
+
+
 async def test_a_cancelled_append_makes_no_gap_for_readers(log):
     await log.append(b"1", {0: events(b"a")})
     cancelled = asyncio.create_task(log.append(b"2", {0: events(b"b")}))
