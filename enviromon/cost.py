@@ -231,7 +231,10 @@ def alternatives(workload: Workload, prices: Prices) -> list[Alternative]:
     waits = 0.0 if workload.batching.minimum == 1 else workload.batching.max_wait
     for wait in (longer for longer in WAITS if longer >= waits):
         batching = replace(workload.batching, minimum=maximum, maximum=maximum, max_wait=wait)
-        changed = replace(changed, batch=None, batching=batching)
+        waiting = replace(changed, batch=None, batching=batching)
+        if use(waiting, prices) == use(changed, prices):  # batches never come to what they may hold already
+            continue
+        changed = waiting
         what = f"news that may wait {wait:g} s"
         steps.append((what, before + what, changed))
     rate, size = workload.rate / READINGS_AT_ONCE, workload.message_bytes * READINGS_AT_ONCE

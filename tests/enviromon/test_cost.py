@@ -219,6 +219,15 @@ def test_where_every_setting_is_at_its_cheapest_none_is_advised():
     assert advised(estimate(thrifty, PRICES)[1], found) is None
 
 
+def test_a_wait_that_changes_nothing_is_not_offered():
+    deployed = replace(ONE_STREAM, minimum=64, max_wait=5.0)
+    slow = workload(rate=2.0, batch=None, batching=deployed)
+    assert [other.what for other in alternatives(slow, PRICES)[:2]] == [
+        "instances of 512 MB",
+        "news that may wait 30 s",
+    ]
+
+
 def test_nothing_sent_costs_nothing():
     usage, bill = estimate(workload(rate=0.0, viewers=0), PRICES)
     assert bill.per_month == 0
