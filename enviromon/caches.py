@@ -66,7 +66,7 @@ class CachedCalibrations:
         if missing:
             read = await self._store.load(missing)
             until = now + self._ttl
-            none = until, None
+            none = until, None  # one entry for all that have none, as most devices do
             for device_id in missing:
                 calibration = found[device_id] = read.get(device_id)
                 self._cached.pop(device_id, None)

@@ -31,6 +31,8 @@ UNIDENTIFIED: Final = "<unidentified>"
 _DEVICE_ID: Final = re.compile(r"[A-Za-z0-9\-.%_#*?!(),:=@$'+]{1,128}")
 """https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-identity-registry#device-identity-properties"""
 
+_NO_REJECTIONS: Final[dict[str, Rejections]] = {}  # one for all: an empty one is 64 bytes, and most states have none
+
 
 class Outcome(StrEnum):
     """What became of a reading; the ledger counts each."""
@@ -252,9 +254,6 @@ class _Folding:
             refused=self._refused,
         )
         return Folded(after, counted, self._failures)
-
-
-_NO_REJECTIONS: Final[dict[str, Rejections]] = {}  # one for all: an empty one is 64 bytes, and most states have none
 
 
 def succeed(

@@ -67,17 +67,17 @@ def ensure_certificates(
     Processes that race end with the same files. Raises ValueError for what is no host name, CertificateError, OSError.
     """
     files = certificate_files(directory)
+    wanted, now = _wanted(hostnames), clock()
     with _locked(directory):
-        if not are_certified(directory, hostnames, clock=clock):
-            note = _read_note(directory, files)
-            _issue(directory, files, [*dict.fromkeys([*_wanted(hostnames), *(note.names if note else ())])], clock())
+        note = _read_note(directory, files)
+        if not _holds(note, wanted, now):
+            _issue(directory, files, [*dict.fromkeys([*wanted, *(note.names if note else ())])], now)
     return files
 
 
 def are_certified(directory: Path, hostnames: Sequence[str], *, clock: Callable[[], float] = time.time) -> bool:
     """Say whether a directory has certificates that hold for all these names. Raises ValueError, OSError."""
-    note = _read_note(directory, certificate_files(directory))
-    return note is not None and clock() < note.renew_at and set(_wanted(hostnames)) <= set(note.names)
+    return _holds(_read_note(directory, certificate_files(directory)), _wanted(hostnames), clock())
 
 
 def server_ssl_context(certificates: Certificates) -> ssl.SSLContext:
@@ -100,6 +100,10 @@ def normal_name(name: str) -> str:
     if not _HOST_NAME.fullmatch(lower):
         raise ValueError(f"{name!r} is no host name")
     return lower
+
+
+def _holds(note: _Note | None, wanted: Sequence[str], now: float) -> bool:
+    return note is not None and now < note.renew_at and set(wanted) <= set(note.names)
 
 
 def _wanted(hostnames: Sequence[str]) -> list[str]:

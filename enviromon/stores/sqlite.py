@@ -33,8 +33,10 @@ from enviromon.stores import PAGE_SIZE, Change, DeadLetter, Page, Result, Stored
 T = TypeVar("T")
 IN_MEMORY: Final = ":memory:"
 BUSY_TIMEOUT_SECONDS: Final = 10.0
-ROWS_PER_STATEMENT: Final = 1000
-"""A compiled statement keeps the values of its last call, a kilobyte a row: with 3,000 rows they came to 11 MB."""
+ROWS_PER_STATEMENT: Final = 3000
+"""SQLite takes 32,766 parameters, and a row has up to 10."""
+JOINED_ROWS: Final = 1000
+"""What several calls may write together: a compiled statement keeps the values of its last call, a kilobyte a row."""
 DEAD_LETTERS_KEPT: Final = 100_000
 """Beyond that the oldest go: rubbish sent for months must not fill the disk. The ledger counts them all."""
 DEAD_LETTER_PAGE_BYTES: Final = 4 << 20
@@ -375,7 +377,7 @@ def _together(waiting: Sequence[_Write]) -> tuple[list[_Write], list[_Write]]:
     devices: set[str] = set()
     for number, write in enumerate(waiting):
         theirs = {change.state.device_id for change in write.changes}
-        if number and (len(devices) + len(theirs) > ROWS_PER_STATEMENT or not devices.isdisjoint(theirs)):
+        if number and (len(devices) + len(theirs) > JOINED_ROWS or not devices.isdisjoint(theirs)):
             return list(waiting[:number]), list(waiting[number:])
         devices |= theirs
     return list(waiting), []

@@ -75,8 +75,7 @@ class HubServer:
         self._group_commit = GroupCommit(
             log, max_pending_bytes=self.limits.pending_bytes, on_full=self._on_full, on_room=self._on_room
         )
-        self._most_in_flight = self.limits.in_flight_bytes
-        self._little_pending = self.limits.pending_bytes - _SHARES * self._most_in_flight
+        self._little_pending = self.limits.pending_bytes - _SHARES * self.limits.in_flight_bytes
         self._is_full = False
         self._is_stopping = False
         self._connections: set[Connection] = set()
@@ -138,9 +137,9 @@ class HubServer:
         Choudhury and Hahne 1998).
         """
         pending = self._group_commit.pending_bytes
-        if pending <= self._little_pending:
-            return self._most_in_flight
-        return min(self._most_in_flight, max(0, self.limits.pending_bytes - pending) // _SHARES)
+        if pending <= self._little_pending:  # nearly always, and it is asked three times a read
+            return self.limits.in_flight_bytes
+        return min(self.limits.in_flight_bytes, max(0, self.limits.pending_bytes - pending) // _SHARES)
 
     @property
     def connected_devices(self) -> int:

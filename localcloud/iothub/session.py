@@ -203,6 +203,7 @@ class Session:
         events: list[Event] = []
         pubacks: list[int] = []
         size, limit = 0, self._limits.message_bytes
+        # A message by itself, which is all that a device with one in flight sends, is spared what unrolling costs.
         is_single = len(received) == 1 and type(received[0]) is Publish
         for packet in received if is_single else chain.from_iterable(map(self._unrolled, received)):
             if type(packet) is Publishes:

@@ -177,6 +177,7 @@ def test_an_issuer_that_fails_is_told_of_and_leaves_nothing(tmp_path: Path, monk
         patch.setattr(sys, "executable", str(broken))
         with pytest.raises(CertificateError, match=r"\(No module named cryptography\)"):
             ensure_certificates(tmp_path / "certificates", [])
+    assert not list((tmp_path / "certificates").glob("*.[pk]e[my]"))
     assert handshake(ensure_certificates(tmp_path / "certificates", []), "localhost", ssl.TLSVersion.TLSv1_3)
 
 
